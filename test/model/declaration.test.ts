@@ -1,0 +1,146 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { declareServices } from '../../src/model/declaration.ts'
+import { printProblem } from '../../src/model/problem.ts'
+
+const said = (...flags: string[]): string[] => declareServices({ flags }).problems.map(printProblem)
+
+test('a flag with everything becomes a declaration', () => {
+  const flag =
+    'web,port=8080,service-port=80,protocol=http,version=v1,unit=web,check=http:/healthz,interval=1s,tag=a+b,meta.team=x,locality=eu/a,mtls=strict,on-failure=closed,id=web-1,bind=127.0.0.1'
+  const { services, problems } = declareServices({ flags: [flag] })
+  assert.deepEqual(problems, [])
+  assert.deepEqual(services, [
+    {
+      name: 'web',
+      namespace: 'default',
+      id: 'web-1',
+      port: 8080,
+      servicePort: 80,
+      tags: ['a', 'b'],
+      meta: { team: 'x', version: 'v1' },
+      checks: [{ interval: '1s', http: 'http://127.0.0.1:8080/healthz' }],
+      protocol: 'http',
+      unit: 'web.service',
+      user: null,
+      locality: 'eu/a',
+      mtls: 'strict',
+      onFailure: 'closed',
+      bind: '127.0.0.1',
+    },
+  ])
+})
+
+test('defaults are filled in', () => {
+  const [service] = declareServices({ flags: ['db.shop,port=5432'] }).services
+  assert.equal(service?.namespace, 'shop')
+  assert.equal(service?.id, 'db.shop')
+  assert.equal(service?.servicePort, 5432)
+  assert.equal(service?.protocol, 'auto')
+  assert.equal(service?.mtls, 'permissive')
+  assert.equal(service?.onFailure, 'open')
+  assert.deepEqual(service?.checks, [])
+})
+
+test('all problems of a flag come at once, with a hint', () => {
+  assert.deepEqual(said('Web,prot=8080,protocol=grpc'), [
+    '--service Web,prot=8080,protocol=grpc: prot: unknown key (did you mean "port"?)',
+    '--service Web,prot=8080,protocol=grpc: name: "Web" must be lowercase letters, digits and dashes, beginning and ending with a letter or digit',
+    '--service Web,prot=8080,protocol=grpc: port: is missing (say where the instance listens, port=8080)',
+    '--service Web,prot=8080,protocol=grpc: protocol: "grpc" is not honoured yet (one of http, tcp, auto)',
+  ])
+})
+
+test('refused flags', () => {
+  const table: [string, RegExp][] = [
+    ['web,port=0', /port from 1 to 65535/],
+    ['web,port=99999', /port from 1 to 65535/],
+    ['web,port=80,port=81', /given twice/],
+    ['web,port=80,unit=a,user=b', /exclude each other/],
+    ['web,port=80,unit=a/b', /no systemd unit name/],
+    ['web,port=80,user=Root!', /no user name/],
+    ['web,port=80,check=ftp:x', /must be http:\/path/],
+    ['web,port=80,check=script:rel', /absolute path/],
+    ['web,port=80,check=tcp,interval=5', /no duration/],
+    ['web,port=80,interval=5s', /belongs to a check/],
+    ['web,port=80,meta.meshctl-host=x', /are ours/],
+    ['web,port=80,version=-', /version/],
+    ['web,port=15008', /meshctl's own ports/],
+    ['web,port=15102', /meshctl's own ports/],
+    ['port=80', /name comes first/],
+    ['web.a.b,port=80', /service.namespace/],
+    ['web,port=80,bind=localhost', /IP address/],
+    ['web,port=80,locality=a b', /region/],
+  ]
+  for (const [flag, pattern] of table) assert.match(said(flag).join('\n'), pattern, flag)
+})
+
+test('services of one host must not contradict each other', () => {
+  assert.match(said('web,port=80', 'web,port=81').join(), /"web" is declared twice/)
+  assert.match(said('web,port=80', 'api,port=80').join(), /80 is taken by web.default/)
+  assert.match(said('web,port=80,user=u', 'api,port=81,user=u').join(), /already speaks as web.default/)
+  assert.deepEqual(said('web,port=80,user=u', 'web,port=81,user=u,id=web-2'), [])
+})
+
+test("Consul's service files: service, services, JSON and YAML", () => {
+  const yaml = `services:
+  - name: web
+    port: 8080
+    meta: {version: 2}
+    checks:
+      - {name: alive, http: /ok, interval: 2s, header: {x-a: [b]}}
+      - {tcp: "8081"}
+      - {os_service: web}
+      - {args: [/bin/true]}
+---
+service: {name: db, port: 5432, locality: {region: eu, zone: b}}
+`
+  const json = '{"service": {"name": "api", "ID": "api-1", "port": 90, "check": {"tcp": "10.0.0.1:90"}}}'
+  const { services, problems } = declareServices({
+    files: [
+      { source: 'a.yaml', text: yaml },
+      { source: 'b.json', text: json },
+    ],
+    namespace: 'shop',
+  })
+  assert.deepEqual(problems, [])
+  assert.deepEqual(
+    services.map((service) => [service.id, service.namespace, service.port, service.locality]),
+    [
+      ['web.shop', 'shop', 8080, ''],
+      ['db.shop', 'shop', 5432, 'eu/b'],
+      ['api-1', 'shop', 90, ''],
+    ],
+  )
+  assert.deepEqual(services[0]?.meta, { version: '2' })
+  assert.deepEqual(services[0]?.checks, [
+    { name: 'alive', interval: '2s', http: 'http://127.0.0.1:8080/ok', header: { 'x-a': ['b'] } },
+    { tcp: '127.0.0.1:8081' },
+    { os_service: 'web.service' },
+    { args: ['/bin/true'] },
+  ])
+  assert.deepEqual(services[2]?.checks, [{ tcp: '10.0.0.1:90' }])
+})
+
+test('problems in files carry their line', () => {
+  const text =
+    'services:\n  - name: web\n    port: 80\n    conect: {}\n  - name: b\n    port: x\n    weights: {}\n'
+  const { problems, services } = declareServices({ files: [{ source: 'a.yaml', text }] })
+  assert.deepEqual(problems.map(printProblem), [
+    'a.yaml:4: services[0].conect: unknown key (remove it)',
+    'a.yaml:6: services[1].port: must be a port from 1 to 65535',
+    'a.yaml:7: services[1].weights: is not honoured yet (remove it)',
+  ])
+  assert.deepEqual(services, [])
+})
+
+test('files that are no service files', () => {
+  const problem = (text: string): string =>
+    declareServices({ files: [{ source: 'f', text }] })
+      .problems.map(printProblem)
+      .join('\n')
+  assert.match(problem(''), /holds no service/)
+  assert.match(problem('name: web\nport: 80\n'), /f:1: .*unknown key|holds no service/)
+  assert.match(problem('a: [\n'), /f:\d: not valid YAML or JSON/)
+  assert.match(problem('- 1'), /must be an object/)
+})
