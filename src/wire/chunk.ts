@@ -1,0 +1,195 @@
+// The chunked transfer coding (RFC 9112 7.1), scanned while its bytes pass by unchanged.
+import { COLON, CR, LF, SP, TAB, hex, text, token } from './bytes.ts'
+import { Fault } from './fault.ts'
+
+/** Bytes of one chunk-size line with its extensions. */
+const maxLine = 1024
+/** Bytes of framing beyond 16 per chunk and two per byte of data, over a message: floods of tiny or padded chunks end here. */
+const maxOverhead = 16384
+const maxTrailer = 8192
+
+// States: which byte comes next.
+const SIZE_FIRST = 0
+const SIZE = 1
+const EXTENSION = 2
+const EXT_NAME_FIRST = 3
+const EXT_NAME = 4
+const EXT_VALUE_FIRST = 5
+const EXT_VALUE = 6
+const EXT_QUOTED = 7
+const EXT_ESCAPED = 8
+const EXT_QUOTED_END = 9
+const SIZE_LF = 10
+const DATA = 11
+const DATA_CR = 12
+const DATA_LF = 13
+const LINE = 14
+const END_LF = 15
+const NAME = 16
+const VALUE = 17
+const VALUE_LF = 18
+const DONE = 19
+
+/**
+ * Finds the end of one chunked message. Trailers are checked like headers; a caller that does not pass them on cuts the
+ * bytes from `trailer` to the end and sends CRLF instead.
+ */
+export class ChunkScanner {
+  /** Bytes of data seen so far, without framing. */
+  data = 0
+  /** Whether the message has trailers, known from the moment their first byte is seen. */
+  hasTrailer = false
+  /** In the buffer of the last `feed`: where the trailer section (at the latest its final CRLF) begins; -1: not in it. */
+  trailer = -1
+  #state = SIZE_FIRST
+  #left = 0
+  #digits = 0
+  #line = 0
+  #overhead = 0
+  #trailerBytes = 0
+
+  /** Makes it ready for the next message. */
+  reset(): void {
+    this.data = 0
+    this.hasTrailer = false
+    this.trailer = -1
+    this.#state = SIZE_FIRST
+    this.#left = 0
+    this.#digits = 0
+    this.#line = 0
+    this.#overhead = 0
+    this.#trailerBytes = 0
+  }
+
+  /**
+   * Reads buf[start, end) and keeps nothing of it. Returns the offset just behind the message's end, -1 when all is
+   * consumed and more must come, or a `Fault` code (< -1). After the end or a fault only `reset` makes sense.
+   */
+  feed(buf: Buffer, start: number, end: number): number {
+    this.trailer = this.#state >= LINE && this.#state < DONE ? start : -1
+    let at = start
+    while (at < end) {
+      if (this.#state === DATA) {
+        const take = Math.min(this.#left, end - at)
+        at += take
+        this.#left -= take
+        this.data += take
+        if (this.#left > 0) return -1
+        this.#state = DATA_CR
+        continue
+      }
+      const fault = this.#state < DATA ? this.#sizeByte(buf[at]!) : this.#otherByte(buf[at]!)
+      if (fault < 0) return fault
+      at++
+      if (this.#state === DONE) return at
+      if (this.#state === LINE && this.trailer < 0) this.trailer = at
+    }
+    return -1
+  }
+
+  /** A byte of the chunk-size line; 0 or a fault. */
+  #sizeByte(byte: number): number {
+    if (++this.#line > maxLine) return Fault.chunkLine
+    switch (this.#state) {
+      case SIZE_FIRST:
+      case SIZE: {
+        const digit = hex[byte]!
+        if (digit !== 0) {
+          // 13 digits are 2^52; leading zeros count too, nobody needs more.
+          if (++this.#digits > 13) return Fault.chunkOverflow
+          this.#left = this.#left * 16 + digit - 1
+          this.#state = SIZE
+          return 0
+        }
+        if (this.#state === SIZE_FIRST) return Fault.chunkSize
+        return this.#extension(byte, Fault.chunkSize)
+      }
+      case EXT_NAME_FIRST:
+        this.#state = EXT_NAME
+        return token[byte] === 0 ? Fault.chunkExtension : 0
+      case EXT_NAME:
+        if (token[byte] !== 0) return 0
+        if (byte !== 61) return this.#extension(byte, Fault.chunkExtension)
+        this.#state = EXT_VALUE_FIRST
+        return 0
+      case EXT_VALUE_FIRST:
+        this.#state = byte === 34 ? EXT_QUOTED : EXT_VALUE
+        return byte === 34 || token[byte] !== 0 ? 0 : Fault.chunkExtension
+      case EXT_VALUE:
+        return token[byte] !== 0 ? 0 : this.#extension(byte, Fault.chunkExtension)
+      case EXT_QUOTED:
+        if (text[byte] === 0) return Fault.chunkExtension
+        if (byte === 34) this.#state = EXT_QUOTED_END
+        else if (byte === 92) this.#state = EXT_ESCAPED
+        return 0
+      case EXT_ESCAPED:
+        this.#state = EXT_QUOTED
+        return text[byte] === 0 ? Fault.chunkExtension : 0
+      case EXTENSION:
+      case EXT_QUOTED_END:
+        return this.#extension(byte, Fault.chunkExtension)
+      default:
+        // SIZE_LF
+        return byte === LF ? this.#sizeEnd() : Fault.bareCr
+    }
+  }
+
+  /** What may follow a size or an extension: another extension, or the end of the line. */
+  #extension(byte: number, otherwise: number): number {
+    if (byte === 59) this.#state = EXT_NAME_FIRST
+    else if (byte === CR) this.#state = SIZE_LF
+    else return byte === LF ? Fault.bareLf : otherwise
+    return 0
+  }
+
+  #sizeEnd(): number {
+    this.#overhead = Math.max(0, this.#overhead + this.#line - 16 - 2 * this.#left)
+    if (this.#overhead > maxOverhead) return Fault.chunkOverhead
+    this.#state = this.#left === 0 ? LINE : DATA
+    this.#digits = 0
+    this.#line = 0
+    if (this.data + this.#left > Number.MAX_SAFE_INTEGER) return Fault.chunkOverflow
+    return 0
+  }
+
+  /** A byte behind data or of the trailer section; 0 or a fault. */
+  #otherByte(byte: number): number {
+    switch (this.#state) {
+      case DATA_CR:
+        this.#state = DATA_LF
+        return byte === CR ? 0 : Fault.chunkSize
+      case DATA_LF:
+        this.#state = SIZE_FIRST
+        return byte === LF ? 0 : Fault.bareCr
+      case END_LF:
+        this.#state = DONE
+        return byte === LF ? 0 : Fault.bareCr
+    }
+    if (++this.#trailerBytes > maxTrailer) return Fault.trailerTooLarge
+    switch (this.#state) {
+      case LINE:
+        if (byte === CR) {
+          this.#state = END_LF
+          return 0
+        }
+        this.hasTrailer = true
+        this.#state = NAME
+        if (byte === LF) return Fault.bareLf
+        if (byte === SP || byte === TAB) return Fault.fold
+        return token[byte] === 0 ? Fault.trailer : 0
+      case NAME:
+        if (byte === COLON) this.#state = VALUE
+        else if (token[byte] === 0) return Fault.trailer
+        return 0
+      case VALUE:
+        if (byte === CR) this.#state = VALUE_LF
+        else if (byte === LF) return Fault.bareLf
+        else if (text[byte] === 0) return Fault.trailer
+        return 0
+      default:
+        // VALUE_LF
+        this.#state = LINE
+        return byte === LF ? 0 : Fault.bareCr
+    }
+  }
+}

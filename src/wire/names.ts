@@ -1,0 +1,54 @@
+// Header names that are met often, interned: a name read from the wire costs no allocation and compares by identity.
+import { hashOf, sameToken } from './bytes.ts'
+
+// The first line holds those that the parser itself acts upon, in the order of Name; behind it the order means nothing.
+const known: readonly string[] = (
+  ' host content-length transfer-encoding connection upgrade expect keep-alive proxy-connection te http2-settings ' +
+  'accept accept-charset accept-encoding accept-language accept-ranges access-control-allow-headers ' +
+  'access-control-allow-methods access-control-allow-origin age allow authorization baggage cache-control ' +
+  'content-disposition content-encoding content-language content-location content-range content-type cookie date ' +
+  'dnt etag expires forwarded from if-match if-modified-since if-none-match if-range if-unmodified-since ' +
+  'last-modified link location max-forwards origin pragma proxy-authenticate proxy-authorization range referer ' +
+  'retry-after sec-fetch-dest sec-fetch-mode sec-fetch-site sec-websocket-accept sec-websocket-extensions ' +
+  'sec-websocket-key sec-websocket-protocol sec-websocket-version server server-timing set-cookie ' +
+  'strict-transport-security traceparent tracestate trailer upgrade-insecure-requests user-agent vary via ' +
+  'www-authenticate x-b3-sampled x-b3-spanid x-b3-traceid x-content-type-options x-envoy-attempt-count ' +
+  'x-forwarded-client-cert x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto x-powered-by ' +
+  'x-real-ip x-request-id'
+).split(' ')
+
+/** Places in `known` of the names that the parser acts upon; 0 is a name that is not interned. */
+export const Name = {
+  host: 1,
+  contentLength: 2,
+  transferEncoding: 3,
+  connection: 4,
+  upgrade: 5,
+  expect: 6,
+  /** From here to `lastHop` (and connection, transfer-encoding, upgrade): hop-by-hop, RFC 9110 7.6.1. */
+  firstHop: 7,
+  lastHop: 10,
+} as const
+
+const slots = 512
+const table = new Uint8Array(slots)
+
+for (let id = 1; id < known.length; id++) {
+  let slot = hashOf(known[id]!) & (slots - 1)
+  while (table[slot] !== 0) slot = (slot + 1) & (slots - 1)
+  table[slot] = id
+}
+
+/** The interned name with this place. */
+export function nameOf(id: number): string {
+  return known[id]!
+}
+
+/** The place of the name in buf[start, end) whose hash is known; 0: not interned. */
+export function idOf(hash: number, buf: Buffer, start: number, end: number): number {
+  for (let slot = hash & (slots - 1); ; slot = (slot + 1) & (slots - 1)) {
+    const id = table[slot]!
+    if (id === 0) return 0
+    if (sameToken(buf, start, end, known[id]!)) return id
+  }
+}
