@@ -46,6 +46,29 @@ const table = {
     explain:
       'The registry (embedded or Consul) did not answer. Hosts go on with their last good state. Check `systemctl status meshctl-control` on the control host, or your Consul cluster.',
   },
+  MSH0302: {
+    title: 'registry denied',
+    exit: Exit.denied,
+    explain:
+      'The registry knows the token but does not allow this, or does not know the token. A joined host gets a new token by `meshctl join` again; with a Consul cluster of your own, check the policies of the token.',
+  },
+  MSH0303: {
+    title: 'registry refused',
+    exit: Exit.failed,
+    explain: 'The registry answered, and refused the request for the reason that the message quotes. Nothing was written.',
+  },
+  MSH0304: {
+    title: 'changed by somebody else',
+    exit: Exit.tryAgain,
+    explain:
+      'What you were about to write was changed in the registry since you read it. Nothing was written. Read it again and repeat the command.',
+  },
+  MSH0305: {
+    title: 'no virtual address left',
+    exit: Exit.failed,
+    explain:
+      'All 65,534 addresses of 240.240.0.0/16 are taken by services, or the registry kept changing under the claim. Release those of services that are gone.',
+  },
   // --- 04xx: certificates and control
   MSH0401: {
     title: 'control unreachable',
@@ -53,11 +76,149 @@ const table = {
     explain:
       'The signer on the control host did not answer. Traffic and discovery go on without it; joins and renewals wait. Check `systemctl status meshctl-control` there.',
   },
+  MSH0402: {
+    title: 'certificate or request not readable',
+    exit: Exit.badInput,
+    explain: 'A certificate, request or bundle is damaged, too large or not of the form that meshctl makes.',
+  },
+  MSH0403: {
+    title: 'certificate refused',
+    exit: Exit.denied,
+    explain:
+      'A certificate does not chain to the roots of the mesh, is outside its dates or proves another identity. Compare `meshctl cert status` and the clocks of both hosts.',
+  },
+  MSH0404: {
+    title: 'certificate request refused',
+    exit: Exit.denied,
+    explain:
+      'A request does not prove its key, holds more than one SPIFFE id or asks for an identity that the caller is not entitled to. Nothing was signed.',
+  },
+  MSH0405: {
+    title: 'caller not allowed',
+    exit: Exit.denied,
+    explain: 'Control knows the caller but its role (operator, host, service) may not do this.',
+  },
+  MSH0406: {
+    title: 'grant not valid',
+    exit: Exit.denied,
+    explain:
+      'The grant is unknown or was used before: each opens one join. `meshctl join` asks for a new one by itself; run it again.',
+  },
+  MSH0407: {
+    title: 'grant expired',
+    exit: Exit.denied,
+    explain: 'A grant lives 15 minutes. Run `meshctl join` again. If it expired at once, compare the clocks.',
+  },
+  MSH0408: {
+    title: 'grant is for another host or service',
+    exit: Exit.denied,
+    explain:
+      'The join asked for another host name or other services than the operator granted. The requests must be exactly those of the grant.',
+  },
+  MSH0409: {
+    title: 'host known under another SSH key',
+    exit: Exit.denied,
+    explain:
+      'A host of this name joined before with another SSH host key. If it was reinstalled, run `meshctl join --replace`; if not, somebody may be in the middle.',
+  },
+  MSH0410: {
+    title: 'host unknown or revoked',
+    exit: Exit.denied,
+    explain: 'Control has no valid record of this host, so it signs nothing for it. `meshctl join` puts it back.',
+  },
+  MSH0411: {
+    title: 'certificate expired',
+    exit: Exit.denied,
+    explain:
+      'Renewal needs a certificate that is still valid. A host that was away for longer than its certificates live joins anew: `meshctl join`.',
+  },
+  MSH0412: {
+    title: 'control refused the request',
+    exit: Exit.badInput,
+    explain: 'The request to control was malformed, too large or for something that is not there.',
+  },
+  MSH0413: {
+    title: 'control is busy',
+    exit: Exit.tryAgain,
+    explain: 'Control limits how often one caller may ask. Try again after a few seconds.',
+  },
+  MSH0414: {
+    title: 'control failed',
+    exit: Exit.failed,
+    explain: 'Control met an error of its own. Its log says which: `journalctl -u meshctl-control`.',
+  },
+  MSH0415: {
+    title: 'control cannot start',
+    exit: Exit.badInput,
+    explain:
+      'The folder of control (`/var/lib/meshctl-control`) lacks a file, or one is not valid. `meshctl control --check` lists every problem.',
+  },
+  MSH0416: {
+    title: 'private key not usable',
+    exit: Exit.badInput,
+    explain: 'The key file is missing, not an ECDSA P-256 key, or the passphrase is wrong.',
+  },
   // --- 05xx: hosts, SSH, join and leave
   MSH0501: {
     title: 'host unreachable over SSH',
     exit: Exit.unreachable,
     explain: 'The SSH connection could not be made. Try `ssh` by hand with the same user, key and jump host.',
+  },
+  MSH0502: {
+    title: 'ssh host key refused',
+    exit: Exit.denied,
+    explain:
+      'The host showed a key that is not the one in known_hosts, or one that is not known and --host-key-check is strict. If the host was really installed anew, remove the old line with `ssh-keygen -R HOST`; otherwise somebody may be in between.',
+  },
+  MSH0503: {
+    title: 'ssh login refused',
+    exit: Exit.denied,
+    explain: 'The host refused the user with every key, agent and password that was offered. Try `ssh USER@HOST` by hand, or give --identity or --ask-password.',
+  },
+  MSH0504: {
+    title: 'host not fit to join',
+    exit: Exit.findings,
+    explain: 'The preflight found errors. Nothing was changed. Each finding names the step that mends it.',
+  },
+  MSH0505: {
+    title: 'no root rights on the host',
+    exit: Exit.denied,
+    explain: 'The user may not run commands as root. Log in as root, allow sudo, or give the sudo password with --ask-sudo-password.',
+  },
+  MSH0506: {
+    title: 'join failed and was undone',
+    exit: Exit.failed,
+    explain: 'A phase of the join failed. Everything done on the host was undone, and the host was compared with how it was before; the message says with which result.',
+  },
+  MSH0507: {
+    title: 'command failed on the host',
+    exit: Exit.failed,
+    explain: 'A command on the host ended with an error. --print-command shows every command so that it can be run by hand.',
+  },
+  MSH0508: {
+    title: 'host is being joined by somebody else',
+    exit: Exit.tryAgain,
+    explain: 'Another join or leave of this host is running. If its operator is gone, the dead-man timer on the host undoes it within minutes; then try again.',
+  },
+  MSH0509: {
+    title: 'resolver could not be changed',
+    exit: Exit.failed,
+    explain: 'The resolver of the host could not be pointed at the mesh. It was left as it was. --dns off joins without names.',
+  },
+  MSH0510: {
+    title: 'release or runtime not found',
+    exit: Exit.failed,
+    explain: 'What is sent to hosts lies beside the command: dist/ or release files, templates/ and the Node runtime for the architecture of the host. Install meshctl anew, or run `npm run build` in a checkout.',
+  },
+  MSH0511: {
+    title: 'undo left differences',
+    exit: Exit.failed,
+    explain: 'The host was not exactly as it was before the join; each difference is named. Changes made by others in the meantime show up here too.',
+  },
+  MSH0512: {
+    title: 'host did not become ready',
+    exit: Exit.timedOut,
+    explain: 'Everything was installed, but a probe did not succeed in time. `journalctl -u meshctl-agent -u meshctl-proxy` on the host says why.',
   },
   // --- 06xx: agent, capture, DNS
   MSH0601: {
