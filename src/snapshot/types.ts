@@ -72,6 +72,7 @@ export interface Route {
   readonly name: string
   /** Any of these (empty: always). All conditions of one match must hold. */
   readonly matches: readonly RouteMatch[]
+  /** None: nothing routes what matches here, 404 (a VirtualService without a last resort). */
   readonly clusters: readonly WeightedCluster[]
   /** Whole exchange, 0: none. */
   readonly timeout: number

@@ -1,0 +1,45 @@
+// What this host's services accept.
+import type { HostConfig } from '../model/host.ts'
+import { type Identity, type InboundService, serverName } from '../snapshot/types.ts'
+import { identityIndex, versionOf } from './identities.ts'
+import type { CompileProblem, LocalState } from './input.ts'
+
+/** In the order of declaration. A service without an identity cannot serve links and is left out. */
+export function inboundOf(
+  config: HostConfig,
+  local: readonly LocalState[],
+  identities: readonly Identity[],
+  problems: CompileProblem[],
+): readonly InboundService[] {
+  const inbound: InboundService[] = []
+  for (const declared of config.services) {
+    const identity = identityIndex(identities, declared)
+    if (identity < 0) continue
+    const where = `service ${declared.name}.${declared.namespace}`
+    if (inbound.some((other) => other.port === declared.port)) {
+      problems.push({
+        where,
+        message: `left out: port ${declared.port} belongs to another service of this host`,
+      })
+      continue
+    }
+    const name = serverName(declared.name, declared.namespace, declared.servicePort)
+    if (inbound.some((other) => other.serverName === name)) {
+      // A link says which service port it wants, not which instance.
+      const message = `two instances on this host share service port ${declared.servicePort}: links reach the first only`
+      problems.push({ where, message })
+    }
+    inbound.push({
+      service: declared.name,
+      namespace: declared.namespace,
+      version: versionOf(declared),
+      identity,
+      serverName: name,
+      port: declared.port,
+      address: local.find((state) => state.id === declared.id)?.address ?? declared.bind ?? '127.0.0.1',
+      protocol: declared.protocol,
+      mtls: declared.mtls,
+    })
+  }
+  return inbound
+}
