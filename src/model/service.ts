@@ -10,7 +10,11 @@ export type CheckDefinition = {
   readonly interval?: string
   readonly timeout?: string
 } & (
-  | { readonly http: string; readonly method?: string; readonly header?: Readonly<Record<string, readonly string[]>> }
+  | {
+      readonly http: string
+      readonly method?: string
+      readonly header?: Readonly<Record<string, readonly string[]>>
+    }
   | { readonly tcp: string }
   /** A systemd unit that must be active; Consul's os_service. */
   | { readonly os_service: string }

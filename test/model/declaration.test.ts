@@ -34,12 +34,12 @@ test('a flag with everything becomes a declaration', () => {
 test('defaults are filled in', () => {
   const [service] = declareServices({ flags: ['db.shop,port=5432'] }).services
   assert.equal(service?.namespace, 'shop')
-  assert.equal(service?.id, 'db.shop')
-  assert.equal(service?.servicePort, 5432)
-  assert.equal(service?.protocol, 'auto')
-  assert.equal(service?.mtls, 'permissive')
-  assert.equal(service?.onFailure, 'open')
-  assert.deepEqual(service?.checks, [])
+  assert.equal(service.id, 'db.shop')
+  assert.equal(service.servicePort, 5432)
+  assert.equal(service.protocol, 'auto')
+  assert.equal(service.mtls, 'permissive')
+  assert.equal(service.onFailure, 'open')
+  assert.deepEqual(service.checks, [])
 })
 
 test('all problems of a flag come at once, with a hint', () => {
@@ -113,7 +113,7 @@ service: {name: db, port: 5432, locality: {region: eu, zone: b}}
     ],
   )
   assert.deepEqual(services[0]?.meta, { version: '2' })
-  assert.deepEqual(services[0]?.checks, [
+  assert.deepEqual(services[0].checks, [
     { name: 'alive', interval: '2s', http: 'http://127.0.0.1:8080/ok', header: { 'x-a': ['b'] } },
     { tcp: '127.0.0.1:8081' },
     { os_service: 'web.service' },

@@ -68,7 +68,7 @@ test('text keeps lines and bounds aliases', () => {
   const { documents } = parseText('a:\n  - b: 1\n  - c: 2\n---\nd: 3\n', 'f')
   assert.equal(documents.length, 2)
   assert.equal(documents[0]?.line(['a', 1, 'c']), 3)
-  assert.equal(documents[0]?.line(['a', 1, 'missing']), 3)
+  assert.equal(documents[0].line(['a', 1, 'missing']), 3)
   assert.equal(documents[1]?.line(['d']), 5)
   assert.equal(printPath(['spec', 'http', 0, 'headers', 'x.y']), 'spec.http[0].headers["x.y"]')
   const bomb = `a: &a [x,x,x,x,x,x,x,x,x]

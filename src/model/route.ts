@@ -1,0 +1,214 @@
+// `route set` and friends: sugar over one VirtualService and one DestinationRule per service. Pure: what is there →
+// what shall be there. The objects may have been written by hand; what the sugar does not speak of stays as it is.
+import { MeshError } from '../errors.ts'
+import { canonicalMatch } from './routematch.ts'
+import { serviceOf, type Qualified } from './name.ts'
+import {
+  istioVersion,
+  type DestinationRule,
+  type HttpMatch,
+  type HttpRoute,
+  type Retries,
+  type RouteDestination,
+  type Subset,
+  type TcpRoute,
+  type VirtualService,
+} from './resource.ts'
+import type { Protocol } from './service.ts'
+
+export interface RouteChange {
+  /** Versions and weights in the order given; empty: leave the destinations as they are. */
+  readonly to: readonly { readonly version: string; readonly weight: number }[]
+  /** Null: the rule that takes everything. */
+  readonly match: HttpMatch | null
+  /** Names the rule; null: found by its match. */
+  readonly rule: string | null
+  readonly timeout: string | null
+  readonly retries: Retries | null
+}
+
+export interface RouteObjects {
+  readonly virtualService: VirtualService | null
+  readonly destinationRule: DestinationRule | null
+}
+
+/** The objects that hold a service's routes: by host, so that hand-written names are found too. */
+export function routesOf(
+  service: Qualified,
+  virtualServices: readonly VirtualService[],
+  destinationRules: readonly DestinationRule[],
+): RouteObjects {
+  const own = (host: string, namespace: string): boolean => {
+    const named = serviceOf(host, namespace)
+    return named !== null && named.service === service.service && named.namespace === service.namespace
+  }
+  return {
+    virtualService:
+      virtualServices.find(({ spec, metadata }) =>
+        spec.hosts.some((host) => own(host, metadata.namespace)),
+      ) ?? null,
+    destinationRule:
+      destinationRules.find(({ spec, metadata }) => own(spec.host, metadata.namespace)) ?? null,
+  }
+}
+
+export function setRoute(
+  service: Qualified,
+  protocol: Protocol,
+  change: RouteChange,
+  before: RouteObjects,
+): { virtualService: VirtualService; destinationRule: DestinationRule | null } {
+  const plain =
+    change.match === null && change.rule === null && change.timeout === null && change.retries === null
+  if (protocol === 'tcp' && !plain) {
+    throw new MeshError('MSH0101', `${service.service} speaks tcp: only --to applies to it`, {
+      hint: 'leave out matches, timeouts and retries, or declare the service with protocol=http',
+    })
+  }
+  const destinationRule =
+    change.to.length === 0 ? before.destinationRule : withSubsets(service, change, before)
+  const old = before.virtualService
+  const spec = old?.spec ?? { hosts: [service.service] }
+  const http = protocol === 'tcp' ? spec.http : changeHttp(service, change, spec.http ?? [], destinationRule)
+  // A port whose protocol is sniffed may turn out to be either: the split holds for both.
+  const both = protocol === 'tcp' || (protocol === 'auto' && plain)
+  const tcp = both ? changeTcp(service, change, spec.tcp ?? [], destinationRule) : spec.tcp
+  return {
+    destinationRule,
+    virtualService: {
+      apiVersion: old?.apiVersion ?? istioVersion,
+      kind: 'VirtualService',
+      metadata: old?.metadata ?? { name: service.service, namespace: service.namespace },
+      spec: { ...spec, ...(http === undefined ? {} : { http }), ...(tcp === undefined ? {} : { tcp }) },
+    },
+  }
+}
+
+/** Istio's subset names are DNS labels; versions may be `1.2`. */
+export function subsetName(version: string): string {
+  return version.toLowerCase().replaceAll(/[^a-z0-9-]/g, '-')
+}
+
+function withSubsets(
+  service: Qualified,
+  change: RouteChange,
+  { destinationRule: old }: RouteObjects,
+): DestinationRule {
+  const subsets: Subset[] = [...(old?.spec.subsets ?? [])]
+  for (const { version } of change.to) {
+    if (findSubset(subsets, version) === undefined)
+      subsets.push({ name: subsetName(version), labels: { version } })
+  }
+  return {
+    apiVersion: old?.apiVersion ?? istioVersion,
+    kind: 'DestinationRule',
+    metadata: old?.metadata ?? { name: service.service, namespace: service.namespace },
+    spec: { ...(old?.spec ?? { host: service.service }), subsets },
+  }
+}
+
+function findSubset(subsets: readonly Subset[], version: string): Subset | undefined {
+  return (
+    subsets.find(
+      (subset) => subset.labels?.['version'] === version && Object.keys(subset.labels).length === 1,
+    ) ?? subsets.find((subset) => subset.name === version)
+  )
+}
+
+function destinations(
+  service: Qualified,
+  change: RouteChange,
+  rule: DestinationRule | null,
+): RouteDestination[] {
+  const single = change.to.length === 1
+  return change.to.map(({ version, weight }) => {
+    const subset = findSubset(rule?.spec.subsets ?? [], version)?.name ?? subsetName(version)
+    return { destination: { host: service.service, subset }, ...(single ? {} : { weight }) }
+  })
+}
+
+function changeHttp(
+  service: Qualified,
+  change: RouteChange,
+  routes: readonly HttpRoute[],
+  rule: DestinationRule | null,
+): HttpRoute[] {
+  const at = findRule(routes, change)
+  const old = at < 0 ? undefined : routes[at]
+  const match = change.match === null ? old?.match : [change.match]
+  const name = change.rule ?? old?.name
+  const timeout = change.timeout ?? old?.timeout
+  const retries = change.retries === null ? old?.retries : { ...old?.retries, ...change.retries }
+  const fresh: HttpRoute = {
+    ...(name === undefined ? {} : { name }),
+    ...(match === undefined ? {} : { match }),
+    route:
+      change.to.length > 0
+        ? destinations(service, change, rule)
+        : (old?.route ?? [{ destination: { host: service.service } }]),
+    ...(timeout === undefined ? {} : { timeout }),
+    ...(retries === undefined ? {} : { retries }),
+  }
+  if (at >= 0) return routes.toSpliced(at, 1, fresh)
+  // Rules are tried in order: one with a match goes before the one that takes everything.
+  const open = routes.findIndex((route) => isOpen(route))
+  if (match !== undefined && open >= 0) return routes.toSpliced(open, 0, fresh)
+  if (match !== undefined && routes.length === 0) {
+    // What does not match must still arrive.
+    return [fresh, { route: [{ destination: { host: service.service } }] }]
+  }
+  return [...routes, fresh]
+}
+
+function changeTcp(
+  service: Qualified,
+  change: RouteChange,
+  routes: readonly TcpRoute[],
+  rule: DestinationRule | null,
+): readonly TcpRoute[] {
+  if (change.to.length === 0) return routes
+  const fresh: TcpRoute = { route: destinations(service, change, rule) }
+  const at = routes.findIndex((route) => route.match === undefined || route.match.length === 0)
+  return at >= 0 ? routes.toSpliced(at, 1, fresh) : [...routes, fresh]
+}
+
+function isOpen(route: HttpRoute): boolean {
+  return route.match === undefined || route.match.length === 0
+}
+
+/** By name where one is given, else by its only match; -1: there is none. */
+function findRule(routes: readonly HttpRoute[], change: Pick<RouteChange, 'match' | 'rule'>): number {
+  if (change.rule !== null) return routes.findIndex((route) => route.name === change.rule)
+  if (change.match === null) return routes.findIndex((route) => isOpen(route))
+  const wanted = canonicalMatch(change.match)
+  return routes.findIndex(
+    (route) => route.match?.length === 1 && canonicalMatch(route.match[0] ?? {}) === wanted,
+  )
+}
+
+/** What is left after taking out one rule, or (both null) everything. Null: delete the object. */
+export function unsetRoute(
+  selector: Pick<RouteChange, 'match' | 'rule'>,
+  before: RouteObjects,
+): RouteObjects {
+  const { virtualService, destinationRule } = before
+  if (selector.match === null && selector.rule === null) {
+    const plain =
+      destinationRule?.spec.trafficPolicy === undefined &&
+      (destinationRule?.spec.subsets ?? []).every(isPlain)
+    // Traffic policies were written by hand and are about more than routes.
+    return { virtualService: null, destinationRule: plain ? null : destinationRule }
+  }
+  const routes = virtualService?.spec.http ?? []
+  const at = findRule(routes, selector)
+  if (virtualService === null || at < 0) return before
+  const rest = routes.toSpliced(at, 1)
+  const { http: _, ...others } = virtualService.spec
+  if (rest.length === 0 && (others.tcp ?? []).length === 0) return { virtualService: null, destinationRule }
+  const spec = { ...others, ...(rest.length === 0 ? {} : { http: rest }) }
+  return { virtualService: { ...virtualService, spec }, destinationRule }
+}
+
+function isPlain(subset: Subset): boolean {
+  return subset.trafficPolicy === undefined
+}
