@@ -21,7 +21,8 @@ export interface HeadLimits {
  * the head takes (> 0), 0 while it is incomplete, or a `Fault` code (< 0), after which the connection is beyond repair.
  *
  * `seen` is how many of these bytes an earlier call on the same message already saw when it returned 0 (default: none).
- * With it the whole arrival of a head costs time linear in its size, however small the pieces.
+ * With it the whole arrival of a head costs time linear in its size, however small the pieces; the price is that a fault
+ * in the middle of such a head may be reported only when its end or the limit is reached.
  */
 export function parseRequest(
   buf: Buffer,
@@ -178,6 +179,7 @@ function note(buf: Buffer, id: number, value: number, valueEnd: number, head: He
       return 0
     case Name.contentLength: {
       if (frame.lengths++ > 0) return Fault.duplicateContentLength
+      if (hasTab(buf, value, valueEnd)) return Fault.contentLength
       const length = parseLength(buf, value, valueEnd)
       if (length < 0) return length
       head.contentLength = length
@@ -185,6 +187,7 @@ function note(buf: Buffer, id: number, value: number, valueEnd: number, head: He
     }
     case Name.transferEncoding:
       if (frame.codings++ > 0) return Fault.duplicateTransferCoding
+      if (hasTab(buf, value, valueEnd)) return Fault.transferCoding
       frame.coding = parseCoding(buf, value, valueEnd)
       return 0
     case Name.connection: {
@@ -203,6 +206,13 @@ function note(buf: Buffer, id: number, value: number, valueEnd: number, head: He
       frame.expectKnown = sameToken(buf, value, valueEnd, '100-continue')
       return 0
   }
+}
+
+/** A tab around a value is legal, but not all parsers trim it: llhttp reads `chunked HTAB` as another coding. */
+function hasTab(buf: Buffer, value: number, valueEnd: number): boolean {
+  for (let at = value - 1; buf[at] !== COLON; at--) if (buf[at] === TAB) return true
+  for (let at = valueEnd; buf[at] !== CR; at++) if (buf[at] === TAB) return true
+  return false
 }
 
 /** Rules between fields that hold in both directions; 0 or a fault. */
