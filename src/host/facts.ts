@@ -23,12 +23,22 @@ export interface HostFacts {
   /** Why not root, '' when root. */
   readonly rootReason: string
   readonly systemd: { readonly version: number; readonly state: string } | null
-  readonly iptables: { readonly version: string; readonly flavour: 'nft' | 'legacy'; readonly mixed: boolean } | null
+  readonly iptables: {
+    readonly version: string
+    readonly flavour: 'nft' | 'legacy'
+    readonly mixed: boolean
+  } | null
   readonly ip6tables: boolean
   /** IPv6 is switched on. */
   readonly ipv6: boolean
   readonly ipset: boolean
-  readonly matches: { readonly set: boolean; readonly cgroup: boolean; readonly owner: boolean; readonly redirect: boolean; readonly conntrack: boolean }
+  readonly matches: {
+    readonly set: boolean
+    readonly cgroup: boolean
+    readonly owner: boolean
+    readonly redirect: boolean
+    readonly conntrack: boolean
+  }
   readonly cgroup: 'v2' | 'hybrid' | 'v1'
   readonly sshPorts: readonly number[]
   /** Address of the machine this session comes from; null: not over SSH. */
@@ -49,7 +59,9 @@ export interface HostFacts {
 }
 
 const tools =
-  'systemctl systemd-run ss ip gzip sha256sum timeout getent useradd userdel flock readlink stat mktemp sync'.split(' ')
+  'systemctl systemd-run ss ip gzip sha256sum timeout getent useradd userdel flock readlink stat mktemp sync'.split(
+    ' ',
+  )
 
 const script = `
 PATH=$PATH:/usr/sbin:/sbin; export PATH; LC_ALL=C; export LC_ALL
@@ -122,7 +134,10 @@ export async function gatherFacts(host: Host, clock: Clock = systemClock): Promi
   const result = await host.run('sh -s', { root, input: script, timeoutMs: 60_000 })
   const after = clock.now()
   if (result.status !== 0) {
-    throw new MeshError('MSH0507', `${host.label}: facts could not be read: ${result.stderr.trim().slice(0, 300)}`)
+    throw new MeshError(
+      'MSH0507',
+      `${host.label}: facts could not be read: ${result.stderr.trim().slice(0, 300)}`,
+    )
   }
   return parseFacts(result.stdout, { root, why, session: session.stdout, before, after })
 }
@@ -139,10 +154,13 @@ export interface FactsContext {
 /** The script's output → facts. */
 export function parseFacts(text: string, context: FactsContext): HostFacts {
   const sections = split(text)
-  const lines = (name: string): string[] => (sections.get(name) ?? '').split('\n').filter((line) => line !== '')
+  const lines = (name: string): string[] =>
+    (sections.get(name) ?? '').split('\n').filter((line) => line !== '')
   const first = (name: string): string => lines(name)[0]?.trim() ?? ''
   const os = release(lines('os'))
-  const listeners = lines('listeners').map(listener).filter((found) => found !== null)
+  const listeners = lines('listeners')
+    .map(listener)
+    .filter((found) => found !== null)
   const session = context.session.trim().split(/\s+/)
   const kinds = new Set(lines('matches').map((line) => line.trim()))
   const installed = new Map(lines('installed').map((line) => splitOnce(line, '=')))
@@ -184,7 +202,11 @@ export function parseFacts(text: string, context: FactsContext): HostFacts {
     installed:
       installed.size === 0
         ? null
-        : { mesh: installed.get('mesh') ?? '', host: installed.get('host') ?? '', release: installed.get('release') ?? '' },
+        : {
+            mesh: installed.get('mesh') ?? '',
+            host: installed.get('host') ?? '',
+            release: installed.get('release') ?? '',
+          },
     consulAgent: listeners.some((found) => found.port === 8500 && reachableLocally(found.address)),
     users: lines('users'),
     missingTools: lines('tools'),
@@ -239,7 +261,10 @@ function listener(line: string): Listener | null {
   const port = Number(local.slice(at + 1))
   if (at < 0 || !Number.isInteger(port)) return null
   return {
-    address: local.slice(0, at).replace(/^\[|\]$/g, '').replace(/%.*$/, ''),
+    address: local
+      .slice(0, at)
+      .replace(/^\[|\]$/g, '')
+      .replace(/%.*$/, ''),
     port,
     process: /users:\(\("([^"]+)"/.exec(line)?.[1] ?? '',
   }

@@ -24,7 +24,11 @@ export interface Host {
   /** Writes a file as root, atomically (temporary file, fsync, rename). */
   put(path: string, content: string | Buffer, options?: { mode?: number; owner?: string }): Promise<void>
   /** Streams a local file to the host's path as root, with progress in bytes. */
-  upload(localPath: string, path: string, options?: { mode?: number; progress?: (bytes: number) => void }): Promise<void>
+  upload(
+    localPath: string,
+    path: string,
+    options?: { mode?: number; progress?: (bytes: number) => void },
+  ): Promise<void>
   /** A file's content; null where there is none. */
   get(path: string, options?: { root?: boolean }): Promise<Buffer | null>
   close(): void

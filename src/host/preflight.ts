@@ -65,7 +65,11 @@ function machine(facts: HostFacts): Finding[] {
   out.push(
     facts.root
       ? ok('root', 'commands run as root')
-      : error('root', `no root rights: ${facts.rootReason}`, 'log in as root or as a user with sudo; --sudo-password asks for its password'),
+      : error(
+          'root',
+          `no root rights: ${facts.rootReason}`,
+          'log in as root or as a user with sudo; --sudo-password asks for its password',
+        ),
   )
   out.push(
     facts.arch === 'x64' || facts.arch === 'arm64'
@@ -73,18 +77,42 @@ function machine(facts: HostFacts): Finding[] {
       : error('machine', `architecture ${facts.arch} has no runtime`, 'meshctl runs on x86_64 and aarch64'),
   )
   if (facts.systemd === null) {
-    out.push(error('systemd', 'the host does not run systemd', 'meshctl installs systemd units; join hosts that boot with systemd'))
+    out.push(
+      error(
+        'systemd',
+        'the host does not run systemd',
+        'meshctl installs systemd units; join hosts that boot with systemd',
+      ),
+    )
   } else if (facts.systemd.version < minSystemd) {
-    out.push(error('systemd', `version ${facts.systemd.version} is too old`, `systemd ${minSystemd} or newer is needed`))
+    out.push(
+      error(
+        'systemd',
+        `version ${facts.systemd.version} is too old`,
+        `systemd ${minSystemd} or newer is needed`,
+      ),
+    )
   } else if (facts.systemd.state === 'degraded') {
     out.push(warn('systemd', 'some units have failed (degraded)', 'systemctl --failed'))
   } else if (facts.systemd.state !== 'running') {
-    out.push(warn('systemd', `state is ${facts.systemd.state || 'unknown'}`, 'wait until the host has finished booting'))
+    out.push(
+      warn(
+        'systemd',
+        `state is ${facts.systemd.state || 'unknown'}`,
+        'wait until the host has finished booting',
+      ),
+    )
   } else {
     out.push(ok('systemd', `version ${facts.systemd.version}, running`))
   }
   if (facts.selinux === 'enforcing') {
-    out.push(warn('selinux', 'selinux is enforcing; meshctl has no policy of its own', 'watch `ausearch -m avc` after the join'))
+    out.push(
+      warn(
+        'selinux',
+        'selinux is enforcing; meshctl has no policy of its own',
+        'watch `ausearch -m avc` after the join',
+      ),
+    )
   }
   return out
 }
@@ -95,7 +123,9 @@ function capture(facts: HostFacts): Finding[] {
   if (facts.iptables === null) missing.push('iptables')
   if (!facts.ipset) missing.push('ipset')
   if (missing.length > 0) {
-    out.push(error(missing.join(', '), `not installed: ${missing.join(', ')}`, installHint(facts.os, missing)))
+    out.push(
+      error(missing.join(', '), `not installed: ${missing.join(', ')}`, installHint(facts.os, missing)),
+    )
   }
   if (facts.iptables === null) return out
   if (facts.iptables.mixed) {
@@ -118,17 +148,35 @@ function capture(facts: HostFacts): Finding[] {
       ),
     )
   }
-  const lacks = Object.entries(facts.matches).filter(([name, there]) => !there && (name !== 'set' || facts.ipset))
+  const lacks = Object.entries(facts.matches).filter(
+    ([name, there]) => !there && (name !== 'set' || facts.ipset),
+  )
   for (const [name] of lacks) {
-    out.push(error('kernel', `iptables cannot use "${name}" here`, `load the kernel module ${modules[name] ?? `xt_${name}`}`))
+    out.push(
+      error(
+        'kernel',
+        `iptables cannot use "${name}" here`,
+        `load the kernel module ${modules[name] ?? `xt_${name}`}`,
+      ),
+    )
   }
   if (facts.cgroup === 'v1') {
-    out.push(warn('cgroup', 'no cgroup v2: services cannot be told apart by their systemd unit', 'declare services with a user instead of a unit'))
+    out.push(
+      warn(
+        'cgroup',
+        'no cgroup v2: services cannot be told apart by their systemd unit',
+        'declare services with a user instead of a unit',
+      ),
+    )
   }
   return out
 }
 
-const modules: Record<string, string> = { redirect: 'xt_REDIRECT', set: 'xt_set and ip_set', conntrack: 'nf_conntrack' }
+const modules: Record<string, string> = {
+  redirect: 'xt_REDIRECT',
+  set: 'xt_set and ip_set',
+  conntrack: 'nf_conntrack',
+}
 
 function tools(facts: HostFacts): Finding[] {
   return facts.missingTools.map((tool) =>
@@ -152,7 +200,13 @@ function clock(facts: HostFacts): Finding[] {
   const side = facts.clockSkewMs > 0 ? 'ahead of' : 'behind'
   const text = `the host's clock is ${seconds} s ${side} this machine's`
   if (Math.abs(facts.clockSkewMs) > maxSkewMs) {
-    return [error('clock', `${text}; certificates would not be valid`, 'switch time synchronisation on: timedatectl set-ntp true')]
+    return [
+      error(
+        'clock',
+        `${text}; certificates would not be valid`,
+        'switch time synchronisation on: timedatectl set-ntp true',
+      ),
+    ]
   }
   if (Math.abs(facts.clockSkewMs) > warnSkewMs) return [warn('clock', text, 'timedatectl set-ntp true')]
   return [ok('clock', `within ${seconds} s`)]
@@ -164,7 +218,8 @@ function room(facts: HostFacts): Finding[] {
     if (mb < minDiskMb) out.push(error('disk', `${mb} MB free on ${path}`, `free ${minDiskMb} MB there`))
   }
   if (out.length === 0) out.push(ok('disk', 'room enough'))
-  if (facts.memoryMb < minMemoryMb) out.push(error('memory', `${facts.memoryMb} MB`, `at least ${minMemoryMb} MB are needed`))
+  if (facts.memoryMb < minMemoryMb)
+    out.push(error('memory', `${facts.memoryMb} MB`, `at least ${minMemoryMb} MB are needed`))
   return out
 }
 
@@ -173,18 +228,31 @@ function listeners(facts: HostFacts, wanted: Wanted): Finding[] {
   const inUse = facts.listeners.filter((listener) => isOurs(listener.port) && !oursAlready(facts, listener))
   for (const listener of inUse) {
     const who = listener.process === '' ? 'another program' : listener.process
-    out.push(error(`port ${listener.port}`, `${who} listens on ${listener.address}:${listener.port}`, 'stop it or give it another port'))
+    out.push(
+      error(
+        `port ${listener.port}`,
+        `${who} listens on ${listener.address}:${listener.port}`,
+        'stop it or give it another port',
+      ),
+    )
   }
   for (const port of wanted.servicePorts) {
     if (facts.sshPorts.includes(port)) {
-      out.push(error(`port ${port}`, 'this is sshd\'s port; it is never captured', 'declare another port'))
+      out.push(error(`port ${port}`, "this is sshd's port; it is never captured", 'declare another port'))
     } else if (isOurs(port)) {
       out.push(error(`port ${port}`, 'meshctl uses this port itself', 'declare another port'))
     } else if (!facts.listeners.some((listener) => listener.port === port)) {
-      out.push(warn(`port ${port}`, 'nothing listens there yet', 'start the service; its check stays critical until then'))
+      out.push(
+        warn(
+          `port ${port}`,
+          'nothing listens there yet',
+          'start the service; its check stays critical until then',
+        ),
+      )
     }
   }
-  if (facts.sshPorts.length === 0) out.push(warn('sshd', 'the ports of sshd could not be found; 22 is assumed', ''))
+  if (facts.sshPorts.length === 0)
+    out.push(warn('sshd', 'the ports of sshd could not be found; 22 is assumed', ''))
   return out
 }
 
@@ -211,16 +279,35 @@ function resolver(facts: HostFacts, wanted: Wanted): Finding[] {
   const state = facts.resolver
   if (wanted.dns === 'resolved') {
     if (state.kind === 'resolved') return [ok('dns', 'systemd-resolved, by a drop-in')]
-    return [error('dns', 'systemd-resolved does not answer on this host', 'join with --dns resolv.conf, or --dns off')]
+    return [
+      error(
+        'dns',
+        'systemd-resolved does not answer on this host',
+        'join with --dns resolv.conf, or --dns off',
+      ),
+    ]
   }
   if (state.kind === 'managed') {
     return [
-      error('dns', `/etc/resolv.conf is written by ${state.by}, which would undo the change`, 'join with --dns off, or make it a plain file'),
+      error(
+        'dns',
+        `/etc/resolv.conf is written by ${state.by}, which would undo the change`,
+        'join with --dns off, or make it a plain file',
+      ),
     ]
   }
-  if (state.immutable) return [error('dns', '/etc/resolv.conf is immutable', 'chattr -i /etc/resolv.conf, or join with --dns off')]
+  if (state.immutable)
+    return [
+      error('dns', '/etc/resolv.conf is immutable', 'chattr -i /etc/resolv.conf, or join with --dns off'),
+    ]
   if (state.port53) {
-    return [error('dns', 'something listens on port 53 of all addresses', 'bind it to its own address, or join with --dns off')]
+    return [
+      error(
+        'dns',
+        'something listens on port 53 of all addresses',
+        'bind it to its own address, or join with --dns off',
+      ),
+    ]
   }
   return [ok('dns', 'a line in /etc/resolv.conf')]
 }
@@ -232,7 +319,9 @@ function earlier(facts: HostFacts, wanted: Wanted): Finding[] {
     return [error('meshctl', `the host is in mesh "${there.mesh}"`, `meshctl leave it there first`)]
   }
   if (there.host !== '' && there.host !== wanted.host) {
-    return [error('meshctl', `the host is joined as "${there.host}"`, `use --name ${there.host}, or leave first`)]
+    return [
+      error('meshctl', `the host is joined as "${there.host}"`, `use --name ${there.host}, or leave first`),
+    ]
   }
   if (there.host === '') return [warn('meshctl', 'remains of an unfinished join; they are undone first', '')]
   return [ok('meshctl', `joined already as ${there.host}; this is an update`)]
@@ -241,7 +330,13 @@ function earlier(facts: HostFacts, wanted: Wanted): Finding[] {
 function callers(facts: HostFacts, wanted: Wanted): Finding[] {
   return wanted.users
     .filter((user) => !facts.users.includes(user))
-    .map((user) => error(`user ${user}`, 'there is no such user on the host', `useradd --system ${user}, or declare another user`))
+    .map((user) =>
+      error(
+        `user ${user}`,
+        'there is no such user on the host',
+        `useradd --system ${user}, or declare another user`,
+      ),
+    )
 }
 
 function ok(subject: string, message: string): Finding {
