@@ -1,0 +1,167 @@
+// One socket, plain or TLS, and whoever owns its bytes at the moment. The owner may change (sniffer, codec, pump)
+// without touching listeners. Reading goes into one buffer shared by all connections of the process where Node lets us:
+// no allocation per read.
+import type net from 'node:net'
+
+const readBytes = 65536
+
+/** What a connection tells its owner. Never called again after `closed`. */
+export interface Owner {
+  /** Bytes arrived. `buffer` is borrowed until return: whoever keeps some copies them. */
+  bytes(buffer: Buffer, start: number, end: number): void
+  /** The peer will send no more. */
+  ended(): void
+  /** What was written has left; go on writing. */
+  drained(): void
+  /** Both ways are over; `error` says why when it was not in order. */
+  closed(error: Error | null): void
+}
+
+// Borrowed by every connection in turn: between two reads nobody may look into it.
+const shared = Buffer.allocUnsafeSlow(readBytes)
+
+/** The `onread` option for net.connect and tls.connect; `attach` then gives it its connection. */
+export class Reading {
+  readonly buffer: Buffer
+  readonly callback: (bytes: number, buffer: Uint8Array) => boolean
+  connection: Connection | null
+
+  constructor() {
+    this.buffer = shared
+    this.connection = null
+    this.callback = (bytes) => {
+      this.connection?.read(shared, bytes)
+      return true
+    }
+  }
+}
+
+interface UserBuffer {
+  readonly useUserBuffer?: (buffer: Buffer) => void
+}
+
+export class Connection {
+  readonly socket: net.Socket
+  owner: Owner
+  bytesIn: number
+  bytesOut: number
+  /** How often reading was paused because the other side was slow. */
+  pauses: number
+  isClosed: boolean
+  /** The peer sent its end. */
+  isEnded: boolean
+  /** We sent ours. */
+  isFinished: boolean
+  #holds: number
+  #error: Error | null
+
+  /** `reading` for sockets that were dialled with it; null for accepted ones. */
+  constructor(socket: net.Socket, owner: Owner, reading: Reading | null) {
+    this.socket = socket
+    this.owner = owner
+    this.bytesIn = 0
+    this.bytesOut = 0
+    this.pauses = 0
+    this.isClosed = false
+    this.isEnded = false
+    this.isFinished = false
+    this.#holds = 0
+    this.#error = null
+    if (reading !== null) reading.connection = this
+    else if (!useSharedBuffer(socket, this)) {
+      socket.on('data', (chunk: Buffer) => this.read(chunk, chunk.length))
+    }
+    socket.on('end', () => {
+      this.isEnded = true
+      this.owner.ended()
+    })
+    socket.on('drain', () => this.owner.drained())
+    socket.on('error', (error) => {
+      this.#error = error
+    })
+    socket.on('close', () => {
+      if (this.isClosed) return
+      this.isClosed = true
+      this.owner.closed(this.#error)
+    })
+  }
+
+  /** Called by the socket only. */
+  read(buffer: Buffer, bytes: number): void {
+    this.bytesIn += bytes
+    if (!this.isClosed) this.owner.bytes(buffer, 0, bytes)
+  }
+
+  /** Takes the buffer over. False: stop writing until `drained`. */
+  write(buffer: Buffer): boolean {
+    if (this.isClosed || this.isFinished) return true
+    this.bytesOut += buffer.length
+    return this.socket.write(buffer)
+  }
+
+  /** Writes a copy of borrowed bytes. */
+  copy(buffer: Buffer, start: number, end: number): boolean {
+    const out = Buffer.allocUnsafe(end - start)
+    buffer.copy(out, 0, start, end)
+    return this.write(out)
+  }
+
+  get isFull(): boolean {
+    return this.socket.writableNeedDrain
+  }
+
+  /** Stops reading until as many calls of `release`. */
+  hold(): void {
+    if (this.#holds++ > 0) return
+    this.pauses++
+    this.socket.pause()
+  }
+
+  release(): void {
+    if (this.#holds === 0) return
+    if (--this.#holds === 0 && !this.isClosed) this.socket.resume()
+  }
+
+  /** Sends our end after what was written. */
+  end(): void {
+    if (this.isFinished) return
+    this.isFinished = true
+    this.socket.end()
+  }
+
+  /** Throws away what was not sent; the owner hears `closed` later. */
+  destroy(): void {
+    this.isFinished = true
+    this.socket.destroy()
+  }
+
+  /** Ends with a reset, so that a peer that still writes learns of it. */
+  reset(): void {
+    this.isFinished = true
+    // TLS sockets have no reset of their own meaning: destroy.
+    if (typeof this.socket.resetAndDestroy === 'function' && !('encrypted' in this.socket)) this.socket.resetAndDestroy()
+    else this.socket.destroy()
+  }
+}
+
+// Accepted sockets cannot be given `onread` (Node passes no such option on), but they have the same three slots inside.
+// Probed, not assumed: where a slot is missing the connection reads by 'data' events.
+function useSharedBuffer(socket: net.Socket, connection: Connection): boolean {
+  const handle = (socket as unknown as { _handle?: UserBuffer | null })._handle
+  if (typeof handle?.useUserBuffer !== 'function') return false
+  let buffer: symbol | null = null
+  let callback: symbol | null = null
+  for (const symbol of Object.getOwnPropertySymbols(socket)) {
+    if (symbol.description === 'kBuffer') buffer = symbol
+    else if (symbol.description === 'kBufferCb') callback = symbol
+  }
+  if (buffer === null || callback === null || socket.readableLength > 0) return false
+  const slots = socket as unknown as Record<symbol, unknown>
+  slots[buffer] = shared
+  slots[callback] = (bytes: number) => {
+    connection.read(shared, bytes)
+    return true
+  }
+  handle.useUserBuffer(shared)
+  return true
+}
