@@ -32,6 +32,60 @@ const table = {
     exit: Exit.usage,
     explain: 'A flag or argument is missing, unknown or malformed. Run the command with --help.',
   },
+  MSH0102: {
+    title: 'aborted',
+    exit: Exit.failed,
+    explain: 'A question was answered with no, or ended with Ctrl-C. Nothing was changed.',
+  },
+  MSH0103: {
+    title: 'no mesh chosen',
+    exit: Exit.usage,
+    explain:
+      'This machine knows no mesh, or not the one named. `meshctl init` makes one; `meshctl context list` shows those known here, `meshctl context use NAME` chooses; `--context NAME` chooses for one command.',
+  },
+  MSH0104: {
+    title: 'context file not usable',
+    exit: Exit.badInput,
+    explain:
+      'A file below ~/.config/meshctl (or MESHCTL_CONFIG) is missing, damaged or readable by others. The message names it.',
+  },
+  MSH0105: {
+    title: 'not found',
+    exit: Exit.failed,
+    explain: 'The object, service or host is not there. The `get` and `list` verbs show what is.',
+  },
+  MSH0106: {
+    title: 'findings',
+    exit: Exit.findings,
+    explain: '`meshctl check` found problems. Each line of its output names the step that mends it.',
+  },
+  MSH0107: {
+    title: 'another mesh is there',
+    exit: Exit.failed,
+    explain:
+      'The control host or the context folder belongs to a mesh already, and init refuses to overwrite it. Use another host or name, or remove the old mesh by hand first.',
+  },
+  MSH0108: {
+    title: 'version unknown',
+    exit: Exit.badInput,
+    explain:
+      'A route names a version that no registered instance of the service has: requests sent there would fail. Correct the version, join an instance of it first, or add --force.',
+  },
+  MSH0109: {
+    title: 'part not found',
+    exit: Exit.failed,
+    explain: 'A bundle that belongs beside the command (agent, proxy or control) is missing. Install meshctl anew.',
+  },
+  MSH0110: {
+    title: 'not all hosts succeeded',
+    exit: Exit.failed,
+    explain: 'A command for several hosts failed on some of them. Each failure is printed with its own code.',
+  },
+  MSH0111: {
+    title: 'timed out',
+    exit: Exit.timedOut,
+    explain: 'What was waited for did not happen in time. --timeout waits longer.',
+  },
   // --- 02xx: resources and service declarations (model)
   MSH0201: {
     title: 'resource refused',
@@ -68,6 +122,12 @@ const table = {
     exit: Exit.failed,
     explain:
       'All 65,534 addresses of 240.240.0.0/16 are taken by services, or the registry kept changing under the claim. Release those of services that are gone.',
+  },
+  MSH0306: {
+    title: 'embedded registry could not start',
+    exit: Exit.failed,
+    explain:
+      'The registry inside `meshctl control` could not open its database or its port. The message says which; `ss -ltnp` shows who holds a port.',
   },
   // --- 04xx: certificates and control
   MSH0401: {
@@ -225,6 +285,38 @@ const table = {
     title: 'capture rules could not be applied',
     exit: Exit.failed,
     explain: 'iptables or ipset refused a rule. Nothing was left half applied. `meshctl check` on the host shows which.',
+  },
+  MSH0602: {
+    title: 'dns cannot listen',
+    exit: Exit.failed,
+    explain:
+      'Another program has the address and port on which the agent answers for *.mesh. `ss -lunp` and `ss -ltnp` show which. The agent goes on without DNS and tries again.',
+  },
+  MSH0603: {
+    title: 'identity cannot be read',
+    exit: Exit.failed,
+    explain:
+      'A key or certificate of this host is missing or damaged. `meshctl join` again with --replace gives the host new ones.',
+  },
+  MSH0604: {
+    title: 'agent not running',
+    exit: Exit.unreachable,
+    explain: 'The agent did not answer on its socket. Check `systemctl status meshctl-agent` on the host.',
+  },
+  MSH0605: {
+    title: 'host configuration cannot be read',
+    exit: Exit.badInput,
+    explain: '/etc/meshctl/host.json is missing or damaged. `meshctl join` writes it.',
+  },
+  MSH0606: {
+    title: 'findings on this host',
+    exit: Exit.findings,
+    explain: 'The agent looked at the host and found something that is not as it should be. The message says what.',
+  },
+  MSH0607: {
+    title: 'try again',
+    exit: Exit.tryAgain,
+    explain: 'Something the verb needs is away for the moment. The agent keeps trying by itself.',
   },
   // --- 07xx: proxy
   MSH0701: {

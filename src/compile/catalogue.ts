@@ -1,4 +1,5 @@
 // The services of the mesh by name and port, from the instances and virtual addresses of the registry.
+import { printAddress } from '../net/addr.ts'
 import type { Protocol } from '../snapshot/types.ts'
 import { byName, compareText, nameKey } from './hosts.ts'
 import type { CatalogueInstance, CompileInput, VirtualAddress } from './input.ts'
@@ -36,13 +37,6 @@ export function servicesOf(input: CompileInput): readonly Service[] {
   }))
 }
 
-/** The address and port of an instance as one word: `10.0.0.1:80`, `[fd00::1]:80`. */
-export function instanceKey(instance: { readonly address: string; readonly port: number }): string {
-  return instance.address.includes(':')
-    ? `[${instance.address}]:${instance.port}`
-    : `${instance.address}:${instance.port}`
-}
-
 /** A local check is fresher than what the registry says of it. */
 function localView(input: CompileInput): (instance: CatalogueInstance) => CatalogueInstance {
   const failing = new Set<string>()
@@ -78,7 +72,7 @@ function protocolOf(instances: readonly CatalogueInstance[]): Protocol {
 function distinct(instances: readonly CatalogueInstance[]): CatalogueInstance[] {
   const found = new Map<string, CatalogueInstance>()
   for (const instance of instances.toSorted(byPlace)) {
-    const key = instanceKey(instance)
+    const key = printAddress(instance.address, instance.port)
     if (!found.has(key)) found.set(key, instance)
   }
   return [...found.values()]

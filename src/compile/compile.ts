@@ -1,9 +1,10 @@
 // Resources and the registry's view → the snapshot of one proxy. Pure: no clock, no randomness, no input but its
 // argument; the same input gives the same bytes, whatever order its lists are in.
+import { printAddress } from '../net/addr.ts'
 import { deepFreeze } from '../snapshot/freeze.ts'
 import { snapshotHash } from '../snapshot/hash.ts'
 import type { OutboundService, Settings, Snapshot, WeightedCluster } from '../snapshot/types.ts'
-import { instanceKey, servicesOf } from './catalogue.ts'
+import { servicesOf } from './catalogue.ts'
 import { ClusterTable, destinationsOf } from './clusters.ts'
 import { fqdn } from '../model/name.ts'
 import { compareText } from './hosts.ts'
@@ -53,7 +54,9 @@ export function compile(input: CompileInput): Compiled {
     ports: ports.map(({ port, draft }) => ({
       port: port.port,
       protocol: port.protocol,
-      instances: port.instances.map(instanceKey).filter((key) => claim(owned, key)),
+      instances: port.instances
+        .map(({ address, port: at }) => printAddress(address, at))
+        .filter((key) => claim(owned, key)),
       ...place(draft, places),
     })),
   }))
