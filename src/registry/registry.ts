@@ -64,7 +64,14 @@ export interface Registry {
   /** Registers node, service and its check in the catalogue (a host without a Consul agent). */
   register(registration: Registration, check: { status: CheckStatus; output: string }): Promise<void>
   /** Sets the status of a check of a node (service id null) or of one of its services. */
-  setCheck(node: string, address: string, serviceId: string | null, checkId: string, status: CheckStatus, output: string): Promise<void>
+  setCheck(
+    node: string,
+    address: string,
+    serviceId: string | null,
+    checkId: string,
+    status: CheckStatus,
+    output: string,
+  ): Promise<void>
   deregister(node: string, serviceId: string): Promise<void>
   deregisterNode(node: string): Promise<void>
   /** Check ids and states of one node. */
@@ -101,7 +108,10 @@ export const keys = {
     `meshctl/${mesh}/config/${kind}/${namespace}/${name}`,
   /** One key per virtual address; the value names its service. */
   vips: (mesh: string): string => `meshctl/${mesh}/vips/`,
-  /** Renewed by each host every few seconds; control marks a host critical whose key stands still. */
+  /**
+   * Renewed by each host every few seconds; control marks a host critical whose key stands still. The value must differ
+   * from the last one: a put of an equal value changes no index, in Consul as here.
+   */
   leases: (mesh: string): string => `meshctl/${mesh}/leases/`,
   /** What each host last said of itself (HostReport, JSON). */
   reports: (mesh: string): string => `meshctl/${mesh}/reports/`,
@@ -123,7 +133,11 @@ export interface HostReport {
   readonly proxy: 'ok' | 'down' | 'rejected'
   readonly capture: 'ok' | 'drifted' | 'off' | 'failed'
   readonly dns: 'ok' | 'off' | 'failed'
-  readonly services: readonly { readonly name: string; readonly namespace: string; readonly status: CheckStatus }[]
+  readonly services: readonly {
+    readonly name: string
+    readonly namespace: string
+    readonly status: CheckStatus
+  }[]
   /** Earliest end of a served certificate, ms since the epoch. */
   readonly certificateNotAfter: number
   readonly problems: readonly string[]
