@@ -1,31 +1,50 @@
-// Every static gate in one command; `--fix` formats instead of checking the format.
+// Every static gate in one command; `--fix` formats instead of checking the format. test/gates.test.ts plants a
+// violation for each and sees it fail.
 import { spawnSync } from 'node:child_process'
+import { dirname, join, resolve } from 'node:path'
 
-const fix = process.argv.includes('--fix')
-const bin = (name: string): string => `node_modules/.bin/${name}`
-const steps: { name: string; command: string; args: string[] }[] = [
-  { name: 'format', command: bin('oxfmt'), args: fix ? ['.'] : ['--check', '.'] },
-  { name: 'types', command: bin('tsc'), args: ['-p', '.'] },
-  { name: 'lint', command: bin('oxlint'), args: ['--type-aware', '--deny-warnings', ...(fix ? ['--fix'] : [])] },
-  { name: 'dead code', command: bin('knip'), args: [] },
-  {
-    name: 'layers',
-    command: process.execPath,
-    args: ['--test', '--test-reporter=dot', 'test/layers.test.ts'],
-  },
-]
+const root = resolve(import.meta.dirname, '..')
+const bin = (name: string): string => join(root, 'node_modules/.bin', name)
 
-let failed = false
-const path = `${new URL('.', `file://${process.execPath}`).pathname}:${process.env['PATH'] ?? ''}`
-for (const step of steps) {
-  const began = performance.now()
-  const done = spawnSync(step.command, step.args, { encoding: 'utf8', env: { ...process.env, PATH: path } })
-  const took = `${Math.round(performance.now() - began)} ms`
-  if (done.status === 0) {
-    console.log(`ok      ${step.name} (${took})`)
-  } else {
-    failed = true
-    console.log(`FAILED  ${step.name} (${took})\n${done.stdout}${done.stderr}`)
+export const gates = {
+  format: [bin('oxfmt'), '--check', '.'],
+  types: [bin('tsc'), '-p', '.'],
+  lint: [bin('oxlint'), '--type-aware', '--deny-warnings'],
+  'dead code': [bin('knip')],
+  layers: [
+    process.execPath,
+    '--disable-warning=ExperimentalWarning',
+    '--test',
+    '--test-reporter=dot',
+    'test/layers.test.ts',
+  ],
+} as const satisfies Record<string, readonly [string, ...string[]]>
+
+export type Gate = keyof typeof gates
+
+/** Runs one gate on a project folder. */
+export function check(gate: Gate, folder: string = root): { passed: boolean; output: string } {
+  const [command, ...args] = gates[gate]
+  // The tools are Node programs: they get ours, not the machine's. A test runner above must not take the layer test in.
+  const env: NodeJS.ProcessEnv = {
+    ...process.env,
+    PATH: `${dirname(process.execPath)}:${process.env['PATH'] ?? ''}`,
+  }
+  delete env['NODE_TEST_CONTEXT']
+  const done = spawnSync(command, args, { cwd: folder, encoding: 'utf8', env })
+  return { passed: done.status === 0, output: `${done.stdout}${done.stderr}${done.error?.message ?? ''}` }
+}
+
+if (import.meta.main) {
+  if (process.argv.includes('--fix')) {
+    spawnSync(bin('oxfmt'), ['.'], { cwd: root, stdio: 'inherit' })
+    spawnSync(bin('oxlint'), ['--fix'], { cwd: root, stdio: 'inherit' })
+  }
+  for (const gate of Object.keys(gates) as Gate[]) {
+    const began = performance.now()
+    const { passed, output } = check(gate)
+    const took = `${Math.round(performance.now() - began)} ms`
+    console.log(passed ? `ok      ${gate} (${took})` : `FAILED  ${gate} (${took})\n${output}`)
+    if (!passed) process.exitCode = 1
   }
 }
-process.exitCode = failed ? 1 : 0

@@ -2,7 +2,16 @@
 // sources list, so that the machine's own sources stay as they are. Nothing is installed: the package is unpacked into
 // .cache/consul/.
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -47,7 +56,10 @@ export function consulBinary(): string {
       // The suite is archived: its release file may be past its date, its signature is checked all the same.
       'Acquire::Check-Valid-Until=false',
     ].flatMap((option) => ['-o', option])
-    execFileSync('apt-get', [...options, '-qq', 'update'], { stdio: ['ignore', 'ignore', 'inherit'], timeout: 180_000 })
+    execFileSync('apt-get', [...options, '-qq', 'update'], {
+      stdio: ['ignore', 'ignore', 'inherit'],
+      timeout: 180_000,
+    })
     execFileSync('apt-get', [...options, '-qq', 'download', 'consul'], {
       cwd: work,
       stdio: ['ignore', 'ignore', 'inherit'],

@@ -26,4 +26,12 @@ if [ ! -x "$node" ] || ! cmp -s package-lock.json "$stamp" 2>/dev/null; then
     fi
   ) 9>node_modules/.meshctl-installing
 fi
+# The runtime needs libatomic.so.1, which a small Debian lacks; apt has it.
+if ! "$node" --version >/dev/null 2>&1; then
+  if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+    printf 'Installing the Debian package libatomic1 ...\n' >&2
+    { apt-get install -q -y libatomic1 || { apt-get update -q && apt-get install -q -y libatomic1; }; } >/dev/null 2>&1 || true
+  fi
+  "$node" --version >/dev/null || { printf 'meshctl: the Node runtime does not start; run: apt-get install libatomic1 libstdc++6\n' >&2; exit 1; }
+fi
 exec "$node" --disable-warning=ExperimentalWarning "$@"

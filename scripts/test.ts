@@ -1,17 +1,31 @@
-// `npm test`: static checks, then the tests, closing with node:test's own summary.
+// `npm test`: build, static gates, then every test in one run of node:test, whose summary is the last thing printed.
+// `npm run test:unit` (or mesh, lab, or any files) runs that part alone.
 import { spawnSync } from 'node:child_process'
 import { globSync } from 'node:fs'
 
-const suites: Record<string, string[]> = {
+const suites = {
   unit: ['test/*.test.ts', 'test/!(lab|mesh|golden|gates)/**/*.test.ts'],
   mesh: ['test/mesh/**/*.test.ts'],
   lab: ['test/lab/**/*.test.ts'],
-}
+} as const satisfies Record<string, readonly string[]>
+
 const asked = process.argv.slice(2)
-const files = (asked.length > 0 ? asked : Object.keys(suites)).flatMap((name) => globSync(suites[name] ?? name))
-const done = spawnSync(
-  process.execPath,
-  ['--disable-warning=ExperimentalWarning', '--test', '--test-concurrency=2', ...files],
-  { stdio: 'inherit' },
+const all = asked.length === 0
+const files = (all ? Object.keys(suites) : asked).flatMap((name) =>
+  name in suites ? globSync([...suites[name as keyof typeof suites]]).toSorted() : [name],
 )
-process.exitCode = done.status ?? 1
+const node = (args: readonly string[]): boolean =>
+  spawnSync(process.execPath, ['--disable-warning=ExperimentalWarning', ...args], { stdio: 'inherit' })
+    .status === 0
+
+let passed = true
+// The lab runs what users run: the built command.
+if (all || asked.includes('lab')) passed = node(['scripts/build.ts'])
+if (all) passed = node(['scripts/check.ts']) && passed
+if (files.length === 0) {
+  console.error(`no tests in: ${asked.join(' ')}`)
+  passed = false
+} else {
+  passed = node(['--test', '--test-concurrency=2', '--test-timeout=900000', ...files]) && passed
+}
+if (!passed) process.exitCode = 1

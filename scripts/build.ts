@@ -1,0 +1,123 @@
+// `npm run build`: one ES module per process in dist/, with the unit templates and the library the runtime needs.
+// Does nothing when dist/ already stands for the same sources.
+import { createHash } from 'node:crypto'
+import {
+  cpSync,
+  existsSync,
+  globSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import { build as bundle, type Plugin } from 'esbuild'
+import { atomicLibrary } from './runtime.ts'
+
+const root = resolve(import.meta.dirname, '..')
+const processes = ['cli', 'agent', 'proxy', 'control'] as const
+
+export interface Built {
+  readonly dir: string
+  /** False when dist/ was up to date. */
+  readonly fresh: boolean
+  readonly files: readonly { name: string; bytes: number }[]
+}
+
+/** Builds into `out` (default dist/) when the sources changed since; throws with esbuild's own messages. */
+export async function build(out: string = join(root, 'dist')): Promise<Built> {
+  const stamp = sourceHash()
+  const stampFile = join(out, 'stamp')
+  if (existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp)
+    return { dir: out, fresh: false, files: sizes(out) }
+
+  // Built beside and swapped in whole: a failed or interrupted build leaves the last good one.
+  const next = `${out}.${process.pid}`
+  rmSync(next, { recursive: true, force: true })
+  mkdirSync(next, { recursive: true })
+  try {
+    await Promise.all(processes.map((name) => one(name, next)))
+    cpSync(join(root, 'templates'), join(next, 'templates'), { recursive: true })
+    cpSync(atomicLibrary(), join(next, 'libatomic.so.1'), { dereference: true })
+    writeFileSync(join(next, 'version'), `${version()}\n`)
+    writeFileSync(join(next, 'stamp'), stamp)
+    rmSync(out, { recursive: true, force: true })
+    renameSync(next, out)
+  } finally {
+    rmSync(next, { recursive: true, force: true })
+  }
+  return { dir: out, fresh: true, files: sizes(out) }
+}
+
+export function version(): string {
+  return (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }).version
+}
+
+async function one(name: string, out: string): Promise<void> {
+  const entry = join(root, 'src', name, 'main.ts')
+  if (!existsSync(entry)) throw new Error(`src/${name}/main.ts is missing: there is no process to bundle`)
+  await bundle({
+    absWorkingDir: root,
+    entryPoints: [entry],
+    outfile: join(out, `${name}.js`),
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    target: 'node26',
+    legalComments: 'none',
+    logLevel: 'silent',
+    plugins: [withoutNativeAddons],
+    // CommonJS packages in the bundle call require() for Node's own modules.
+    banner: {
+      js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
+    },
+  })
+}
+
+/**
+ * ssh2 speeds itself up with native addons where they load and goes on in JavaScript where not. They are built for one
+ * Node and one machine, so bundles go without: the require stays and fails at run time, inside ssh2's own try.
+ */
+const withoutNativeAddons: Plugin = {
+  name: 'without-native-addons',
+  setup(builder) {
+    builder.onResolve({ filter: /\.node$|^cpu-features$/ }, ({ path }) => ({ path, external: true }))
+  },
+}
+
+function sourceHash(): string {
+  const files = [
+    ...globSync('src/**/*.ts', { cwd: root }),
+    ...globSync('templates/**/*', { cwd: root }),
+    'package.json',
+    'package-lock.json',
+    'scripts/build.ts',
+  ]
+  const hash = createHash('sha256')
+  for (const file of files.toSorted()) {
+    const path = join(root, file)
+    if (!statSync(path).isFile()) continue
+    hash.update(`${file}\0`)
+    hash.update(readFileSync(path))
+  }
+  return hash.digest('hex')
+}
+
+function sizes(dir: string): { name: string; bytes: number }[] {
+  return processes.map((name) => ({ name: `${name}.js`, bytes: statSync(join(dir, `${name}.js`)).size }))
+}
+
+if (import.meta.main) {
+  try {
+    const began = performance.now()
+    const built = await build()
+    const listed = built.files.map(({ name, bytes }) => `${name} ${(bytes / 1024).toFixed(0)} KB`).join('  ')
+    const how = built.fresh ? `built in ${Math.round(performance.now() - began)} ms` : 'up to date'
+    console.log(`${dirname(join(built.dir, 'x')).slice(root.length + 1)}: ${how}  ${listed}`)
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : error)
+    process.exitCode = 1
+  }
+}
