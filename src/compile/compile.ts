@@ -67,7 +67,7 @@ export function compile(input: CompileInput): Compiled {
     host: config.host,
     mesh: config.mesh,
     trustDomain: config.trustDomain,
-    identities,
+    identities: identities.list,
     inbound: inboundOf(config, input.local, identities, problems),
     outbound,
     clusters,

@@ -5,12 +5,28 @@ import { maxIdentities, ports } from '../paths.ts'
 import type { Identity } from '../snapshot/types.ts'
 import type { CompileProblem } from './input.ts'
 
+/** Whose connections the kernel sends to a capture port. */
+export interface Caller {
+  readonly capturePort: number
+  readonly unit: string | null
+  readonly user: string | null
+}
+
+export interface Identities {
+  /** Index 0 is the host. */
+  readonly list: readonly Identity[]
+  /** By ServiceDeclaration.id: index in `list`. */
+  readonly places: ReadonlyMap<string, number>
+  /** One per identity of a service, in order. */
+  readonly callers: readonly Caller[]
+}
+
 /**
- * Index 0 is the host, then one per service and version in the order of declaration: the kernel's rules name capture
- * ports, so adding a service at the end must not move the others.
+ * One per service, version and caller, in the order of declaration: the kernel's rules name capture ports, so adding a
+ * service at the end must not move the others.
  */
-export function identitiesOf(config: HostConfig, problems: CompileProblem[] = []): readonly Identity[] {
-  const identities: Identity[] = [
+export function identitiesOf(config: HostConfig, problems: CompileProblem[] = []): Identities {
+  const list: Identity[] = [
     {
       spiffe: hostSpiffe(config.trustDomain, config.host),
       service: '',
@@ -19,33 +35,39 @@ export function identitiesOf(config: HostConfig, problems: CompileProblem[] = []
       capturePort: ports.outbound,
     },
   ]
+  const callers: Caller[] = []
+  const places = new Map<string, number>()
+  const known = new Map<string, number>()
   for (const declared of config.services) {
-    if (identityIndex(identities, declared) > 0) continue
-    if (identities.length > maxIdentities) {
-      const message = `left out: a host has at most ${maxIdentities} services with an identity`
-      problems.push({ where: `service ${declared.name}.${declared.namespace}`, message })
-      continue
+    const key = JSON.stringify([
+      declared.namespace,
+      declared.name,
+      versionOf(declared),
+      declared.unit,
+      declared.user,
+    ])
+    let place = known.get(key)
+    if (place === undefined) {
+      place = list.length
+      if (place > maxIdentities) {
+        const message = `left out: a host has at most ${maxIdentities} services with an identity`
+        problems.push({ where: `service ${declared.name}.${declared.namespace}`, message })
+        continue
+      }
+      const capturePort = ports.identity + place
+      list.push({
+        spiffe: serviceSpiffe(config.trustDomain, declared.namespace, declared.name),
+        service: declared.name,
+        namespace: declared.namespace,
+        version: versionOf(declared),
+        capturePort,
+      })
+      callers.push({ capturePort, unit: declared.unit, user: declared.user })
+      known.set(key, place)
     }
-    identities.push({
-      spiffe: serviceSpiffe(config.trustDomain, declared.namespace, declared.name),
-      service: declared.name,
-      namespace: declared.namespace,
-      version: versionOf(declared),
-      capturePort: ports.identity + identities.length,
-    })
+    places.set(declared.id, place)
   }
-  return identities
-}
-
-/** The place of a declared service's identity; -1: it has none. */
-export function identityIndex(identities: readonly Identity[], declared: ServiceDeclaration): number {
-  return identities.findIndex(
-    (identity, at) =>
-      at > 0 &&
-      identity.service === declared.name &&
-      identity.namespace === declared.namespace &&
-      identity.version === versionOf(declared),
-  )
+  return { list, places, callers }
 }
 
 export function versionOf(declared: ServiceDeclaration): string {

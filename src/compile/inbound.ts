@@ -1,20 +1,20 @@
 // What this host's services accept.
 import type { HostConfig } from '../model/host.ts'
-import { type Identity, type InboundService, serverName } from '../snapshot/types.ts'
-import { identityIndex, versionOf } from './identities.ts'
+import { type InboundService, serverName } from '../snapshot/types.ts'
+import { type Identities, versionOf } from './identities.ts'
 import type { CompileProblem, LocalState } from './input.ts'
 
 /** In the order of declaration. A service without an identity cannot serve links and is left out. */
 export function inboundOf(
   config: HostConfig,
   local: readonly LocalState[],
-  identities: readonly Identity[],
+  identities: Identities,
   problems: CompileProblem[],
 ): readonly InboundService[] {
   const inbound: InboundService[] = []
   for (const declared of config.services) {
-    const identity = identityIndex(identities, declared)
-    if (identity < 0) continue
+    const identity = identities.places.get(declared.id)
+    if (identity === undefined) continue
     const where = `service ${declared.name}.${declared.namespace}`
     if (inbound.some((other) => other.port === declared.port)) {
       problems.push({

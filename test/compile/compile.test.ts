@@ -116,6 +116,7 @@ describe('this host', () => {
       declared('web'),
       declared('api', { id: 'api', port: 9000, servicePort: 9000 }),
       declared('web', { id: 'web-admin', port: 8081, servicePort: 8081 }),
+      declared('web', { id: 'batch', port: 8083, servicePort: 8083, unit: null, user: 'batch' }),
       declared('web', { id: 'web2', port: 8082, servicePort: 8082, meta: { version: 'v2' } }),
     ]
     const { snapshot, messages } = compiled({ config: hostConfig({ services }) })
@@ -126,7 +127,8 @@ describe('this host', () => {
         ['spiffe://demo.mesh/host/vm1', '', 15001],
         ['spiffe://demo.mesh/ns/default/sa/web', 'v1', 15101],
         ['spiffe://demo.mesh/ns/default/sa/api', 'v1', 15102],
-        ['spiffe://demo.mesh/ns/default/sa/web', 'v2', 15103],
+        ['spiffe://demo.mesh/ns/default/sa/web', 'v1', 15103],
+        ['spiffe://demo.mesh/ns/default/sa/web', 'v2', 15104],
       ],
     )
     assert.deepEqual(
@@ -135,7 +137,8 @@ describe('this host', () => {
         [8080, 1],
         [9000, 2],
         [8081, 1],
-        [8082, 3],
+        [8083, 3],
+        [8082, 4],
       ],
     )
   })
