@@ -1,116 +1,22 @@
-// The one Registry: a client of the Consul HTTP API, for the embedded server and a real Consul alike. Every call has a
-// deadline; the token travels in a header only.
+// The one Registry: a client of the Consul HTTP API, for the embedded server and a real Consul alike.
 import { MeshError } from '../errors.ts'
-import type { Log } from '../log.ts'
 import type { RegistryConfig } from '../model/host.ts'
 import { metaKeys } from '../model/service.ts'
-import { CallContext, dial, place, putReply } from './dial.ts'
-import type { CallOptions, Package, Reply } from './dial.ts'
-import { failure, responseOf, unreachable } from './failure.ts'
 import { parseChecks, parseEntries, parseInstances, parseNodes, parseServices, parseText } from './answer.ts'
 import type { CheckStatus, Entry, Indexed, Operation, Query, Registration, Registry } from './registry.ts'
+import { Remote } from './remote.ts'
+import type { ConnectOptions } from './remote.ts'
 
 /** Consul takes no more in one transaction. */
 export const maxOperations = 64
 
-const defaultTimeoutMs = 10_000
-const defaultWaitMs = 60_000
 /** Consul cuts longer outputs off (check_output_max_size). */
 const maxOutput = 4096
-
-export interface ConnectOptions {
-  readonly log?: Log
-  /** Deadline of a call; a blocking query has its wait on top. */
-  readonly timeoutMs?: number
-}
 
 export function connectRegistry(config: RegistryConfig, options: ConnectOptions = {}): Registry {
   const remote = new Remote(config.url, config, options)
   const local = config.localAgent === null ? remote : new Remote(config.localAgent, config, options)
   return new Client(remote, local)
-}
-
-/** One server: runs calls with deadline, cancelling and error mapping. */
-class Remote {
-  readonly consul: Package
-  readonly #where: string
-  readonly #timeoutMs: number
-  readonly #token: string | null
-  #closed = false
-
-  constructor(url: string, config: RegistryConfig, options: ConnectOptions) {
-    this.consul = dial(url, config)
-    this.#where = place(url)
-    this.#timeoutMs = options.timeoutMs ?? defaultTimeoutMs
-    this.#token = config.token
-    if (this.#token !== null && /^http:\/\/(?!localhost|127\.|\[::1\])/.test(this.#where)) {
-      options.log?.warn({ registry: this.#where }, 'the registry token travels in plain text')
-    }
-  }
-
-  /** `allow` turns an expected refusal into a value. */
-  async ask(
-    what: string,
-    run: (consul: Package, options: CallOptions) => Promise<Reply>,
-    query: Query = {},
-    allow: (status: number, body: unknown) => Reply | null = () => null,
-  ): Promise<Reply> {
-    query.signal?.throwIfAborted()
-    if (this.#closed) throw unreachable(what, this.#where, 'the client is closed')
-    const ctx = new CallContext()
-    const cancel = (): boolean => ctx.emit('cancel')
-    query.signal?.addEventListener('abort', cancel, { once: true })
-    const blocking = query.index !== undefined && query.index !== '0'
-    const waitMs = query.waitMs ?? defaultWaitMs
-    try {
-      return await run(this.consul, {
-        ctx,
-        // The server adds up to a sixteenth of jitter to a wait.
-        timeout: this.#timeoutMs + (blocking ? waitMs + waitMs / 16 : 0),
-        ...(blocking ? { index: query.index ?? '', wait: `${Math.max(1, Math.round(waitMs))}ms` } : {}),
-      })
-    } catch (error) {
-      query.signal?.throwIfAborted()
-      const response = responseOf(error)
-      const allowed = response === null ? null : allow(response.statusCode ?? 0, response.body)
-      if (allowed !== null) return allowed
-      throw failure(error, what, this.#where)
-    } finally {
-      query.signal?.removeEventListener('abort', cancel)
-    }
-  }
-
-  /** Calls that the package has not, or whose fields it would drop. */
-  put(what: string, path: string, params: Record<string, string>, body: object): Promise<Reply> {
-    const headers: Record<string, string> = this.#token === null ? {} : { 'x-consul-token': this.#token }
-    return this.ask(what, (consul, { ctx, timeout }) =>
-      consul._put({ name: what, path, params, type: 'json', body, headers, ctx, timeout }, putReply),
-    )
-  }
-
-  async read<T>(
-    what: string,
-    query: Query | undefined,
-    run: (consul: Package, options: CallOptions) => Promise<Reply>,
-    parse: (body: unknown) => T,
-  ): Promise<Indexed<T>> {
-    const [response, body] = await this.ask(what, run, query)
-    const index = response.headers['x-consul-index']
-    if (typeof index !== 'string' || !/^\d+$/.test(index)) {
-      throw new MeshError(
-        'MSH0303',
-        `${what}: what answers at ${this.#where} is not a registry (no X-Consul-Index)`,
-      )
-    }
-    // Consul's rule: an index that went back means another history; starting from 0 reads it anew at once.
-    const back = query?.index !== undefined && BigInt(index) < BigInt(query.index)
-    return { index: back ? '0' : index, value: parse(body) }
-  }
-
-  close(): void {
-    this.#closed = true
-    this.consul.destroy()
-  }
 }
 
 class Client implements Registry {

@@ -1,7 +1,8 @@
 // /v1/catalog: registering nodes, services and checks, and listing them.
 import type { Database, Write } from './database.ts'
 import { mayRead, mayWriteNode } from './access.ts'
-import type { Catalogue, CheckRecord, NodeRecord, ServiceRecord } from './catalogue.ts'
+import type { Catalogue } from './catalogue.ts'
+import type { CheckRecord, NodeRecord, ServiceRecord } from './records.ts'
 import {
   answer,
   integerField,
