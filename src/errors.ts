@@ -324,6 +324,18 @@ const table = {
     exit: Exit.failed,
     explain: 'The proxy could not link a snapshot and went on with the one before it. The reason names the part.',
   },
+  MSH0702: {
+    title: 'proxy unreachable',
+    exit: Exit.tryAgain,
+    explain:
+      'The proxy on this host does not answer on its socket. Traffic that it still carries goes on; without it capture stops by itself within 10 s. Check `systemctl status meshctl-proxy`.',
+  },
+  MSH0703: {
+    title: 'proxy cannot start',
+    exit: Exit.usage,
+    explain:
+      'The proxy was started with options or sockets that it cannot use. The message names the option. Under systemd the sockets come from meshctl-proxy.socket.',
+  },
 } as const satisfies Record<string, Entry>
 
 export type ErrorCode = keyof typeof table

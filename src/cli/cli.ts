@@ -1,0 +1,57 @@
+// What every command gets: the terminal, the global flags and the way to end with a status.
+import { Command } from 'commander'
+import type { Terminal } from './terminal.ts'
+
+/** Flags that stand before or after any verb. */
+export interface Globals {
+  readonly context: string | undefined
+  readonly config: string | undefined
+  readonly verbose: boolean
+}
+
+export interface Cli {
+  readonly terminal: Terminal
+  readonly globals: () => Globals
+  /** Sets the status of the process; the last call wins. */
+  exit(status: number): void
+  /**
+   * Runs something that must not be cut off: on SIGINT or SIGTERM the signal aborts, and the command ends when `work`
+   * has put things back. Without it an interrupt ends the process at once.
+   */
+  guarded<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T>
+}
+
+/** A module of `command/`: adds its command (with every option) to the program. */
+export interface CommandModule {
+  register(program: Command, cli: Cli): void
+}
+
+export type Action<Arguments extends unknown[]> = (...args: Arguments) => void | Promise<void>
+
+/** `Examples:` below the help of a command. Lines without the prompt. */
+export function examples(command: Command, lines: readonly string[]): Command {
+  return command.addHelpText('after', `\nExamples:\n${lines.map((line) => `  $ ${line}`).join('\n')}`)
+}
+
+/** A command whose failures are ours to print, with help that fits 80 columns. */
+export function makeCommand(name: string): Command {
+  return new Command(name)
+    .exitOverride()
+    .showSuggestionAfterError(false)
+    .configureHelp({ helpWidth: 80, sortSubcommands: false })
+    .configureOutput({ writeErr: () => {} })
+}
+
+/** A subcommand with the same settings. */
+export function subcommand(parent: Command, usage: string): Command {
+  const [name = '', ...args] = usage.split(' ')
+  const command = makeCommand(name)
+  if (args.length > 0) command.arguments(args.join(' '))
+  parent.addCommand(command)
+  return command
+}
+
+/** Collects a flag that may be given several times. */
+export function collect(value: string, previous: readonly string[] = []): string[] {
+  return [...previous, value]
+}
