@@ -1,0 +1,176 @@
+import assert from 'node:assert/strict'
+import { createHash, createHmac, randomBytes } from 'node:crypto'
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import ssh2 from 'ssh2'
+import { connectSsh, type SshOptions } from '../../src/host/connect.ts'
+import { startSshServer, type SshServer } from './sshserver.ts'
+
+describe('a host over SSH', () => {
+  let folder: string
+  let server: SshServer
+  const pair = ssh2.utils.generateKeyPairSync('ed25519', { comment: 'test' })
+  const locked = ssh2.utils.generateKeyPairSync('ed25519', {
+    passphrase: 'open sesame',
+    cipher: 'aes256-ctr',
+    rounds: 4,
+  })
+
+  before(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'meshctl-ssh-'))
+    server = await startSshServer({ password: 'secret', publicKey: pair.public })
+    writeFileSync(join(folder, 'key'), pair.private, { mode: 0o600 })
+    writeFileSync(join(folder, 'locked'), locked.private, { mode: 0o600 })
+  })
+
+  after(async () => {
+    await server.close()
+    rmSync(folder, { recursive: true })
+  })
+
+  const options = (more: SshOptions = {}): SshOptions => ({
+    agent: null,
+    configFile: null,
+    user: 'root',
+    port: server.port,
+    identities: [],
+    password: 'secret',
+    hostKeyCheck: 'off',
+    timeoutMs: 5000,
+    ...more,
+  })
+  const known = (text: string): string => {
+    const path = join(folder, `known-${randomBytes(4).toString('hex')}`)
+    writeFileSync(path, text)
+    return path
+  }
+
+  it('runs commands by password and tells status, output and the host key', async () => {
+    const host = await connectSsh('127.0.0.1', options())
+    assert.deepEqual(await host.run('cat; echo err >&2; exit 3', { input: 'in' }), {
+      status: 3,
+      stdout: 'in',
+      stderr: 'err\n',
+    })
+    assert.equal(host.hostKey, server.hostKey)
+    host.close()
+    await assert.rejects(host.run('true'), { code: 'MSH0501' })
+  })
+
+  it('logs in by key file, and names the way out when it cannot', async () => {
+    const host = await connectSsh(
+      '127.0.0.1',
+      options({ password: undefined, identities: [join(folder, 'key')] }),
+    )
+    assert.equal((await host.run('echo hi')).stdout, 'hi\n')
+    host.close()
+    await assert.rejects(connectSsh('127.0.0.1', options({ password: 'wrong' })), { code: 'MSH0503' })
+    await assert.rejects(connectSsh('127.0.0.1', options({ password: undefined })), {
+      code: 'MSH0503',
+      message: /no key/,
+    })
+    const key = { password: undefined, identities: [join(folder, 'locked')] }
+    await assert.rejects(connectSsh('127.0.0.1', options(key)), { code: 'MSH0503', message: /passphrase/ })
+    // The right passphrase opens it; the server does not know the key.
+    const asked = { ...key, passphrase: () => Promise.resolve('open sesame') }
+    await assert.rejects(connectSsh('127.0.0.1', options(asked)), {
+      code: 'MSH0503',
+      message: /refused user/,
+    })
+  })
+
+  it('checks the host key: strict, new, changed, hashed', async () => {
+    const name = `[127.0.0.1]:${server.port}`
+    const unknown = options({ hostKeyCheck: 'strict', knownHosts: [known('')] })
+    await assert.rejects(connectSsh('127.0.0.1', unknown), { code: 'MSH0502', message: /not known/ })
+
+    const salt = randomBytes(20)
+    const hash = createHmac('sha1', salt).update(name).digest('base64')
+    const hashed = known(`|1|${salt.toString('base64')}|${hash} ${server.hostKey}\n`)
+    ;(await connectSsh('127.0.0.1', options({ hostKeyCheck: 'strict', knownHosts: [hashed] }))).close()
+
+    const fresh = known('')
+    ;(await connectSsh('127.0.0.1', options({ hostKeyCheck: 'accept-new', knownHosts: [fresh] }))).close()
+    assert.equal(readFileSync(fresh, 'utf8'), `${name} ${server.hostKey}\n`)
+    ;(await connectSsh('127.0.0.1', options({ hostKeyCheck: 'strict', knownHosts: [fresh] }))).close()
+
+    const other = ssh2.utils.generateKeyPairSync('ed25519').public
+    const changed = options({ hostKeyCheck: 'accept-new', knownHosts: [known(`${name} ${other}\n`)] })
+    await assert.rejects(connectSsh('127.0.0.1', changed), { code: 'MSH0502', message: /changed/ })
+    const revoked = options({
+      hostKeyCheck: 'accept-new',
+      knownHosts: [known(`@revoked * ${server.hostKey}\n`)],
+    })
+    await assert.rejects(connectSsh('127.0.0.1', revoked), { code: 'MSH0502', message: /revoked|not known/ })
+  })
+
+  it('writes and reads files atomically, and uploads with a checksum', async () => {
+    const host = await connectSsh('127.0.0.1', options())
+    const path = join(folder, 'put')
+    await host.put(path, "it's\n", { mode: 0o600 })
+    assert.equal(readFileSync(path, 'utf8'), "it's\n")
+    assert.equal(statSync(path).mode & 0o777, 0o600)
+    assert.equal(String(await host.get(path)), "it's\n")
+    assert.equal(await host.get(join(folder, 'absent')), null)
+
+    const big = randomBytes(3_000_000)
+    writeFileSync(join(folder, 'big'), big)
+    let seen = 0
+    await host.upload(join(folder, 'big'), join(folder, 'big2'), {
+      mode: 0o755,
+      progress: (bytes) => (seen = bytes),
+    })
+    assert.equal(seen, big.length)
+    const digest = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex')
+    assert.equal(digest(readFileSync(join(folder, 'big2'))), digest(big))
+    await assert.rejects(host.put('/nowhere/at/all', 'x'), { code: 'MSH0507' })
+    host.close()
+  })
+
+  it('opens no more channels than sshd allows', async () => {
+    const host = await connectSsh('127.0.0.1', options())
+    const all = await Promise.all(Array.from({ length: 30 }, async (_, at) => await host.run(`echo ${at}`)))
+    assert.deepEqual(
+      all.map((result) => Number(result.stdout)),
+      Array.from({ length: 30 }, (_, at) => at),
+    )
+    assert.ok(server.peak() <= 8, `${server.peak()} at once`)
+    host.close()
+  })
+
+  it('goes through a jump host', async () => {
+    const far = await startSshServer({ password: 'secret' })
+    const host = await connectSsh(
+      '127.0.0.1',
+      options({ port: far.port, jump: `root@127.0.0.1:${server.port}`, identities: [join(folder, 'key')] }),
+    )
+    assert.equal(host.hostKey, far.hostKey)
+    assert.equal((await host.run('echo far')).stdout, 'far\n')
+    host.close()
+    await far.close()
+  })
+
+  it('says MSH0501 when the link is lost in the middle, at once', async () => {
+    const host = await connectSsh('127.0.0.1', options())
+    const running = host.run('echo up; sleep 30')
+    const failing = assert.rejects(running, { code: 'MSH0501' })
+    await host.run('true')
+    server.cut()
+    await failing
+    await assert.rejects(host.run('true'), { code: 'MSH0501' })
+    await assert.rejects(connectSsh('127.0.0.1', options({ port: 1 })), { code: 'MSH0501' })
+  })
+
+  it('gives up a command by time and by signal, the connection stays', async () => {
+    const host = await connectSsh('127.0.0.1', options())
+    await assert.rejects(host.run('sleep 30', { timeoutMs: 50 }), { code: 'MSH0507', message: /timed out/ })
+    const abort = new AbortController()
+    const running = host.run('sleep 30', { signal: abort.signal })
+    abort.abort()
+    await assert.rejects(running, { code: 'MSH0507', message: /aborted/ })
+    assert.equal((await host.run('echo on')).stdout, 'on\n')
+    host.close()
+  })
+})
