@@ -1,6 +1,15 @@
 // A lab: a few real Debian hosts on a bridge of this machine, for tests, the demo and play. See README.md here.
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
+import { atomicLibrary } from '../../scripts/runtime.ts'
 import { ensure } from '../../scripts/setup.ts'
 import { ensureBase } from './base.ts'
 import { Machine, type MachineSpec, mountsUnder } from './machine.ts'
@@ -67,6 +76,8 @@ export class Lab {
     try {
       await must('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'operator@lab', '-f', lab.key])
       const authorized = readFileSync(`${lab.key}.pub`, 'utf8')
+      mkdirSync(join(lab.dir, 'lib'))
+      copyFileSync(atomicLibrary(), join(lab.dir, 'lib/libatomic.so.1'))
       const machines = [...lab.hosts.values()]
       await Promise.all(machines.map((host) => host.make(base, authorized, machines)))
       const known = machines.map((host) => `${host.name},${host.address},${host.address6} ${host.hostKey}\n`)

@@ -115,6 +115,7 @@ export class Machine {
       '--link-journal=no',
       `--bind-ro=${dirname(process.execPath)}:/lab/node`,
       `--bind-ro=${join(root, 'test/lab/app')}:/lab/app`,
+      `--bind-ro=${dirname(join(this.#dir, '..'))}/lib:/lab/lib`,
     ]
     // Each host gets a cgroup of its own: in a shared one, systemd inside would take its neighbours' processes for its
     // own. Status 133 is nspawn's word for "the host asked to be rebooted".
