@@ -14,7 +14,7 @@ import {
 } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { build as bundle, type Plugin } from 'esbuild'
-import { atomicLibrary } from './runtime.ts'
+import { type Arch, atomicLibrary, runtimeBinary } from './runtime.ts'
 
 const root = resolve(import.meta.dirname, '..')
 const processes = ['cli', 'agent', 'proxy', 'control'] as const
@@ -49,6 +49,18 @@ export async function build(out: string = join(root, 'dist')): Promise<Built> {
     rmSync(next, { recursive: true, force: true })
   }
   return { dir: out, fresh: true, files: sizes(out) }
+}
+
+/** What install.sh installs: dist/ and a runtime in one folder. Returns the folder. */
+export async function release(arch: Arch): Promise<string> {
+  const { dir } = await build()
+  const folder = join(root, '.cache', `release-${arch}`)
+  rmSync(folder, { recursive: true, force: true })
+  cpSync(dir, folder, { recursive: true })
+  rmSync(join(folder, 'stamp'))
+  cpSync(runtimeBinary(arch), join(folder, 'node'))
+  cpSync(atomicLibrary(arch), join(folder, 'libatomic.so.1'))
+  return folder
 }
 
 export function version(): string {
@@ -115,6 +127,8 @@ if (import.meta.main) {
     const built = await build()
     const listed = built.files.map(({ name, bytes }) => `${name} ${(bytes / 1024).toFixed(0)} KB`).join('  ')
     const how = built.fresh ? `built in ${Math.round(performance.now() - began)} ms` : 'up to date'
+    const asked = process.argv.indexOf('--release')
+    if (asked > 0) await release(process.argv[asked + 1] === 'arm64' ? 'arm64' : 'x64')
     console.log(`${dirname(join(built.dir, 'x')).slice(root.length + 1)}: ${how}  ${listed}`)
   } catch (error) {
     console.error(error instanceof Error ? error.message : error)
