@@ -4,7 +4,8 @@ import type { HostConfig } from '../model/host.ts'
 
 /** spiffe://<trust-domain>/control and …/operator/<name> */
 export const controlSpiffe = (trustDomain: string): string => `spiffe://${trustDomain}/control`
-export const operatorSpiffe = (trustDomain: string, name: string): string => `spiffe://${trustDomain}/operator/${name}`
+export const operatorSpiffe = (trustDomain: string, name: string): string =>
+  `spiffe://${trustDomain}/operator/${name}`
 
 /** POST /v1/grants (operator). Records which services the host may speak for, pinned to its SSH host key. */
 export interface GrantRequest {
@@ -72,7 +73,13 @@ export interface ControlStatus {
   readonly hosts: number
 }
 
-// DELETE /v1/hosts/<name> (operator): revokes; renewals are refused from then on. GET /v1/trust: roots, PEM.
+/** GET /v1/trust (anybody with a certificate of the mesh) */
+export interface TrustReply {
+  /** PEM bundle. */
+  readonly roots: string
+}
+
+// DELETE /v1/hosts/<name> (operator): revokes; renewals are refused from then on.
 // POST /v1/operators/renew (operator): SignRequest with one CSR → SignReply.
 // Errors: 4xx/5xx with ApiFault.
 export interface ApiFault {

@@ -75,6 +75,18 @@ export function verifyChain(
   }
 }
 
+/** Verifies that an issuing CA stands directly below one of the roots and is within its dates. Throws MSH0403. */
+export function verifyIssuer(
+  issuer: Certificate,
+  roots: readonly Certificate[],
+  options: VerifyOptions,
+): void {
+  const root = roots.find((candidate) => isIssuedBy(issuer, candidate))
+  if (root === undefined) throw refused(issuer, 'it does not lead to a root of this mesh')
+  checkIssuer(issuer, issuer, 0, options)
+  checkIssuer(root, issuer, 1, options)
+}
+
 /** `depth` is the number of CAs between the issuer and the leaf. */
 function checkIssuer(issuer: Certificate, leaf: Certificate, depth: number, options: VerifyOptions): void {
   if (!issuer.isCa || !issuer.keyUsages.includes('keyCertSign')) throw refused(issuer, 'it is not a CA')
