@@ -336,6 +336,12 @@ const table = {
     explain:
       'The proxy was started with options or sockets that it cannot use. The message names the option. Under systemd the sockets come from meshctl-proxy.socket.',
   },
+  MSH0704: {
+    title: 'secrets rejected',
+    exit: Exit.failed,
+    explain:
+      'The proxy could not use a key, chain or root that the agent sent and went on with those before. The reason names the identity.',
+  },
 } as const satisfies Record<string, Entry>
 
 export type ErrorCode = keyof typeof table
