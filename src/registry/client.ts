@@ -65,7 +65,8 @@ class Client implements Registry {
         Check: {
           Node: node,
           CheckID: `service:${id}`,
-          Name: `Service '${service}' check`,
+          // The same as in setCheck: another name would be a change.
+          Name: `service:${id}`,
           ServiceID: id,
           Status: check.status,
           Output: check.output.slice(0, maxOutput),
