@@ -15,6 +15,8 @@ import type { Entry, Registry } from '../registry/registry.ts'
 import type { ReaperLock } from './lock.ts'
 
 export const pollMs = 1000
+/** The check that a Consul agent keeps on its own node. */
+const serfCheckId = 'serfHealth'
 
 /** What the reaper needs of the registry. */
 export type LeaseRegistry = Pick<Registry, 'list' | 'nodes' | 'nodeChecks' | 'setCheck'>
@@ -25,7 +27,7 @@ interface Lease {
   movedAt: number
   /** It moved while we looked on: what was there when we began proves nothing. */
   alive: boolean
-  /** What the check says, as far as this process knows. */
+  /** What the check says or ought to say, as far as this process knows. */
   marked: 'unknown' | 'critical' | 'passing'
 }
 
@@ -148,6 +150,13 @@ export class Reaper {
   }
 
   async #critical(host: string, address: string, lease: Lease): Promise<void> {
+    // A node with a Consul agent of its own: Consul notices its death, and the agent would remove our check again.
+    const checks = await this.#registry.nodeChecks(host)
+    if (checks.some(({ id, serviceId }) => id === serfCheckId && serviceId === '')) {
+      lease.marked = 'critical'
+      lease.alive = false
+      return
+    }
     const still = Math.round((this.#clock.monotonic() - lease.movedAt) / 1000)
     const output = `no sign of life from ${host} for ${still} s`
     await this.#registry.setCheck(host, address, null, leaseCheckId, 'critical', output)

@@ -192,11 +192,14 @@ export class SignerServer {
 }
 
 async function readBody(request: IncomingMessage): Promise<unknown> {
+  const tooLarge = new MeshError('MSH0412', `the body is larger than ${maxBodyBytes} bytes`)
+  // Said before it is read, so that the answer arrives; one that lies about its length is cut off.
+  if (Number(request.headers['content-length'] ?? 0) > maxBodyBytes) throw tooLarge
   const chunks: Buffer[] = []
   let size = 0
   for await (const chunk of request as AsyncIterable<Buffer>) {
     size += chunk.length
-    if (size > maxBodyBytes) throw new MeshError('MSH0412', `the body is larger than ${maxBodyBytes} bytes`)
+    if (size > maxBodyBytes) throw tooLarge
     chunks.push(chunk)
   }
   try {

@@ -45,11 +45,12 @@ create table if not exists facts (name text primary key, value text not null) st
 export class Store {
   readonly #db: DatabaseSync
 
-  /** `path` is a file, made 0600 in a folder made 0700. */
+  /** `path` is a file, made 0600 in a folder made 0700, or `:memory:`. */
   constructor(path: string) {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+    const onDisk = path !== ':memory:'
+    if (onDisk) mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
     this.#db = new DatabaseSync(path)
-    chmodSync(path, 0o600)
+    if (onDisk) chmodSync(path, 0o600)
     // Waits for another process that has it open, rather than failing at once.
     this.#db.exec('pragma journal_mode = wal; pragma synchronous = full; pragma busy_timeout = 2000;')
     this.#db.exec(schema)
