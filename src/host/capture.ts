@@ -92,8 +92,11 @@ export async function removeCapture(host: Host): Promise<void> {
     const save = await host.run(`${program(family)}-save`, { root: true })
     if (save.status === 0) await restoreRules(host, family, removal(save.stdout))
   }
+  // The kernel lets go of a removed rule's set a moment later.
   await host.run(
-    `ip route del ${route} 2>/dev/null; for set in ${allSets.join(' ')}; do ipset destroy $set 2>/dev/null; done; rm -rf ${ruleFolder}; true`,
+    `ip route del ${route} 2>/dev/null; rm -rf ${ruleFolder}; for set in ${allSets.join(' ')}; do ` +
+      'for try in 1 2 3 4 5 6 7 8 9; do ipset list -n $set >/dev/null 2>&1 || break; ' +
+      'ipset destroy $set 2>/dev/null || sleep 0.2; done; done; true',
     { root: true },
   )
 }

@@ -28,6 +28,7 @@ export interface ResolverState {
 
 const resolvConf = '/etc/resolv.conf'
 const dropIn = '/etc/systemd/resolved.conf.d/50-meshctl.conf'
+const dropInFolder = dropIn.slice(0, dropIn.lastIndexOf('/'))
 const paths = pathsUnder()
 const journal = `${paths.journal}/resolver`
 const marker = '# added by meshctl; everything but *.mesh goes on to the servers below'
@@ -122,8 +123,8 @@ export async function installResolver(host: Host, mode: ResolverMode): Promise<v
     // replaced, and the agent passes the rest on to the servers of the journal.
     await must(
       host,
-      `mkdir -p ${journal} ${dropIn.slice(0, dropIn.lastIndexOf('/'))} && ` +
-        `[ -e ${journal}/servers ] || resolvectl dns | sed -n 's/^Global://p' > ${journal}/servers`,
+      `mkdir -p ${journal} && { [ -d ${dropInFolder} ] || { mkdir -p ${dropInFolder} && touch ${journal}/made; }; } && ` +
+        `{ [ -e ${journal}/servers ] || resolvectl dns | sed -n 's/^Global://p' > ${journal}/servers; }`,
     )
     await host.put(
       dropIn,
@@ -153,7 +154,7 @@ export async function removeResolver(host: Host): Promise<void> {
 /** POSIX sh; undo.sh in templates/ holds the same steps. */
 const removeResolverScript = `
 if [ -e ${dropIn} ]; then
-  rm -f ${dropIn}; rmdir ${dropIn.slice(0, dropIn.lastIndexOf('/'))} 2>/dev/null
+  rm -f ${dropIn}; [ ! -e ${journal}/made ] || rmdir ${dropInFolder} 2>/dev/null
   systemctl reload-or-restart systemd-resolved
 fi
 if [ -e ${journal}/resolv.conf.ours ] && [ -e ${journal}/resolv.conf ] && cmp -s ${resolvConf} ${journal}/resolv.conf.ours; then

@@ -1,7 +1,7 @@
 // Systemd units whose processes speak as a service: where their cgroup is, and the drop-in that renews the capture
 // rule in the new cgroup at each start (the kernel resolves a cgroup's path once, when the rule is inserted).
 import { pathsUnder } from '../paths.ts'
-import type { Host } from './host.ts'
+import { quote, type Host } from './host.ts'
 import { must } from './local.ts'
 
 export interface UnitState {
@@ -106,7 +106,10 @@ export async function syncDropIns(host: Host, units: readonly string[]): Promise
   let changed = false
   for (const [path, text] of wanted) {
     if ((await host.get(path, { root: true }))?.toString() === text) continue
-    await must(host, `make the folder of ${path}`, `mkdir -p '${path.slice(0, path.lastIndexOf('/'))}'`)
+    // Folders that are ours are written down, so that undo removes those and no others.
+    const folder = quote(path.slice(0, path.lastIndexOf('/')))
+    const noted = `mkdir -p ${folder} ${paths.journal} && echo ${folder} >> ${paths.journal}/folders`
+    await must(host, `make ${folder}`, `[ -d ${folder} ] || { ${noted}; }`)
     await host.put(path, text, { mode: 0o644 })
     changed = true
   }
@@ -115,7 +118,8 @@ export async function syncDropIns(host: Host, units: readonly string[]): Promise
     await must(
       host,
       `remove ${path}`,
-      `rm -f '${path}'; rmdir '${path.slice(0, path.lastIndexOf('/'))}' 2>/dev/null || true`,
+      `rm -f ${quote(path)}; folder=${quote(path.slice(0, path.lastIndexOf('/')))}; ` +
+        `if grep -qxF "$folder" ${paths.journal}/folders 2>/dev/null; then rmdir "$folder" 2>/dev/null; fi; true`,
     )
     changed = true
   }
