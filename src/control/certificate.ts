@@ -17,6 +17,8 @@ export interface ServerPair {
 const loopback = ['localhost', '127.0.0.1', '::1']
 /** setTimeout's bound is 24 days; leafs may live longer. */
 const longestWaitMs = 12 * 3_600_000
+/** Share of the issuing CA's life that is left when the log begins to say so. */
+const warnBelow = 0.2
 /** Near the end of the issuing CA halves of lives become short. */
 const shortestWaitMs = 1000
 /** After a failed renewal. */
@@ -66,6 +68,11 @@ export class ServerCertificate {
     })
     const { notAfter, serial } = readCertificate(leaf)
     this.#halfLife = now + (notAfter - now) / 2
+    const issuing = issuer.certificate
+    if (issuing.notAfter - now < (issuing.notAfter - issuing.notBefore) * warnBelow) {
+      const ends = new Date(issuing.notAfter).toISOString()
+      this.#log.warn({ event: 'issuing', ends }, 'the issuing CA ends soon; no certificate outlives it')
+    }
     this.#log.info(
       {
         event: 'issued',

@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Server } from 'node:https'
 import { createServer } from 'node:https'
+import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import type { ApiFault, ControlStatus } from '../api/signer.ts'
 import type { Clock } from '../clock.ts'
@@ -40,11 +41,17 @@ const callerLimit = { burst: 60, perSecond: 20 }
 /** Per address: connections that prove nothing, and joins that fail. */
 const strangerLimit = { burst: 20, perSecond: 0.5 }
 
+const maxConnections = 1024
+/** So that one address cannot take them all before it has proved anything. */
+const maxPerAddress = 128
+
 export class SignerServer {
   readonly #parts: SignerServerParts
   readonly #server: Server
   readonly #callers: Limiter
   readonly #strangers: Limiter
+  /** Open connections by remote address. */
+  readonly #open = new Map<string, number>()
 
   constructor(parts: SignerServerParts) {
     this.#parts = parts
@@ -65,7 +72,8 @@ export class SignerServer {
       },
       (request, response) => void this.#answer(request, response),
     )
-    this.#server.maxConnections = 1024
+    this.#server.maxConnections = maxConnections
+    this.#server.on('connection', (socket: Socket) => this.#admit(socket))
     parts.certificate.onRenewal((pair) =>
       this.#server.setSecureContext({ ...pair, ca: parts.roots, minVersion: 'TLSv1.3' }),
     )
@@ -92,6 +100,21 @@ export class SignerServer {
         resolve()
       })
       this.#server.closeIdleConnections()
+    })
+  }
+
+  #admit(socket: Socket): void {
+    const from = socket.remoteAddress ?? ''
+    const open = this.#open.get(from) ?? 0
+    if (open >= maxPerAddress) {
+      socket.destroy()
+      return
+    }
+    this.#open.set(from, open + 1)
+    socket.once('close', () => {
+      const left = (this.#open.get(from) ?? 1) - 1
+      if (left === 0) this.#open.delete(from)
+      else this.#open.set(from, left)
     })
   }
 

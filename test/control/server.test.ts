@@ -3,6 +3,8 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { statSync } from 'node:fs'
 import { request } from 'node:https'
+import { connect } from 'node:net'
+import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import tls from 'node:tls'
@@ -150,6 +152,29 @@ test('a caller that never stops asking is told to wait', async () => {
     for (const error of refused) assert.ok(refusedWith('MSH0413')(error))
   } finally {
     await busy.remove()
+  }
+})
+
+test('one address cannot take all connections', async () => {
+  const sockets: Socket[] = []
+  try {
+    let refused = 0
+    for (let n = 0; n < 140; n++) {
+      const socket = connect({ port: plane.port, host: '127.0.0.1', localAddress: '127.0.0.2' })
+      socket.on('error', () => undefined)
+      sockets.push(socket)
+      await once(socket, 'connect')
+    }
+    // The server hangs up on what is above its bound; the others wait for their handshake.
+    while (refused < 12) {
+      await new Promise((resolve) => setImmediate(resolve))
+      refused = sockets.filter((socket) => socket.destroyed || socket.readableEnded).length
+      for (const socket of sockets) socket.resume()
+    }
+    assert.equal(refused, 12)
+    assert.equal((await raw(plane, {})).status, 200)
+  } finally {
+    for (const socket of sockets) socket.destroy()
   }
 })
 
