@@ -184,7 +184,8 @@ const table = {
   MSH0410: {
     title: 'host unknown or revoked',
     exit: Exit.denied,
-    explain: 'Control has no valid record of this host, so it signs nothing for it. `meshctl join` puts it back.',
+    explain:
+      'Control has no valid record of this host, so it signs nothing for it. `meshctl join` puts it back.',
   },
   MSH0411: {
     title: 'certificate expired',
