@@ -55,7 +55,7 @@ export class Child {
       const wasLive = this.isLive
       this.isGone = true
       this.isLive = false
-      for (const id of this.#waiting.keys()) this.#settle(id, refused(`the worker ended (${how})`))
+      for (const id of this.#waiting.keys()) this.#settle(id, lost(`the worker ended (${how})`))
       options.onExit(this, how, wasLive)
     }
     this.#process.on('exit', (code, signal) => gone(signal ?? `status ${code}`))
@@ -65,17 +65,17 @@ export class Child {
     })
   }
 
-  /** Always resolves; a worker that is gone or does not answer in time has refused. */
+  /** Always resolves; `lost` when the worker is gone or does not answer in time. */
   ask(request: Request, timeoutMs: number): Promise<Reply> {
     return new Promise((resolve) => {
-      if (this.isGone || !this.#process.connected) return resolve(refused('the worker has ended'))
+      if (this.isGone || !this.#process.connected) return resolve(lost('the worker has ended'))
       const id = this.#nextId++
       const timer = this.#clock.after(timeoutMs, () => {
-        this.#settle(id, refused(`the worker did not answer within ${timeoutMs} ms`))
+        this.#settle(id, lost(`the worker did not answer within ${timeoutMs} ms`))
       })
       this.#waiting.set(id, { resolve, timer })
       this.#process.send({ id, request } satisfies ToWorker, (error) => {
-        if (error !== null) this.#settle(id, refused(error.message))
+        if (error !== null) this.#settle(id, lost(error.message))
       })
     })
   }
@@ -93,6 +93,6 @@ export class Child {
   }
 }
 
-function refused(reason: string): Reply {
-  return { type: 'refused', reason }
+function lost(reason: string): Reply {
+  return { type: 'lost', reason }
 }

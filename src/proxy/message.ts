@@ -15,6 +15,8 @@ export type Request =
 export type Reply =
   | { readonly type: 'done' }
   | { readonly type: 'refused'; readonly reason: string }
+  /** Not from the worker: it ended or did not answer, and what it has done is not known. */
+  | { readonly type: 'lost'; readonly reason: string }
   | { readonly type: 'stats'; readonly dump: Dump; readonly endpoints: readonly EndpointHealth[] }
   | { readonly type: 'drained'; readonly open: number }
 

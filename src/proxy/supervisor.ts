@@ -14,7 +14,6 @@ import type { HeldSocket } from './sockets.ts'
 import { Stats } from './stats.ts'
 import type { Dump } from './stats.ts'
 
-const applyTimeoutMs = 10_000
 const pingTimeoutMs = 1_000
 const watchEveryMs = 2_000
 /** A worker that says nothing for so long is stuck: its event loop serves nobody. */
@@ -36,10 +35,13 @@ export interface SupervisorOptions {
   /** The worker program and its arguments. */
   readonly command: readonly string[]
   readonly accessLog: string
+  /** How long a worker may take over new config; it is replaced if it takes longer. */
+  readonly applyTimeoutMs?: number
 }
 
 export class Supervisor {
   readonly #options: SupervisorOptions
+  readonly #applyTimeoutMs: number
   readonly #children = new Set<Child>()
   readonly #timers = new Set<Timer>()
   readonly #stats = new Stats()
@@ -61,6 +63,7 @@ export class Supervisor {
 
   constructor(options: SupervisorOptions) {
     this.#options = options
+    this.#applyTimeoutMs = options.applyTimeoutMs ?? 10_000
   }
 
   /** Config that the first workers begin with; a snapshot that they refuse is dropped and said so. */
@@ -206,20 +209,21 @@ export class Supervisor {
     const changed: Child[] = []
     for (const child of this.#children) {
       if (!child.isLive) continue
-      const reply = await child.ask(request, applyTimeoutMs)
+      const reply = await child.ask(request, this.#applyTimeoutMs)
       if (reply.type === 'done') {
         changed.push(child)
         continue
       }
-      // A worker that ended or hung over it counts as a refusal too; its successor begins with what was before.
+      // One that ended or hung over it may apply it yet: its successor begins with what was before.
+      if (reply.type === 'lost') child.kill()
       await Promise.all(changed.map((other) => this.#revert(other, undo)))
-      return reply.type === 'refused' ? reply.reason : `the worker answered ${reply.type}`
+      return whyNot(reply)
     }
     return changed.length > 0 ? '' : 'no worker is running'
   }
 
   async #revert(child: Child, undo: Request | null): Promise<void> {
-    const reply = undo === null ? null : await child.ask(undo, applyTimeoutMs)
+    const reply = undo === null ? null : await child.ask(undo, this.#applyTimeoutMs)
     if (reply?.type !== 'done') child.kill()
   }
 
@@ -244,7 +248,7 @@ export class Supervisor {
       this.#snapshot && ({ type: 'apply', snapshot: this.#snapshot } as const),
     ]) {
       if (request === null) continue
-      const reply = await child.ask(request, applyTimeoutMs)
+      const reply = await child.ask(request, this.#applyTimeoutMs)
       if (reply.type === 'done') continue
       const why = reply.type === 'refused' ? reply.reason : reply.type
       log.error(
@@ -324,6 +328,12 @@ export class Supervisor {
     this.#turn = result.catch(() => undefined)
     return result
   }
+}
+
+function whyNot(reply: Reply): string {
+  return reply.type === 'refused' || reply.type === 'lost'
+    ? reply.reason
+    : `the worker answered ${reply.type}`
 }
 
 /** '' or what is wrong: before any worker sees it. */

@@ -49,3 +49,12 @@ export function sameRange(buf: Buffer, a: number, aEnd: number, b: number, bEnd:
   while (a < aEnd) if (token[buf[a++]!] !== token[buf[b++]!]) return false
   return true
 }
+
+/** The bytes as a string, one character per byte; `last`, when it is the same: clients repeat themselves. */
+export function latin1(buf: Buffer, start: number, end: number, last: string): string {
+  if (end - start !== last.length) return buf.latin1Slice(start, end)
+  for (let i = 0; start + i < end; i++) {
+    if (buf[start + i] !== last.charCodeAt(i)) return buf.latin1Slice(start, end)
+  }
+  return last
+}

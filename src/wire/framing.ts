@@ -1,8 +1,10 @@
 // Header fields that say where a message ends and what becomes of its connection. Everything that two parsers could read
 // in two ways is refused: that is what request smuggling is made of (RFC 9112 6.3, 11.2).
-import { COMMA, SP, TAB, regName, sameToken, token } from './bytes.ts'
+import { COMMA, SP, latin1, TAB, regName, sameToken, token } from './bytes.ts'
 import { Fault } from './fault.ts'
 import type { Head } from './head.ts'
+
+let lastHost = ''
 
 /** Digits of 2^53 - 1, the largest length that JavaScript counts exactly. */
 const maxDigits = 16
@@ -98,7 +100,10 @@ export function canonicalHost(buf: Buffer, start: number, end: number): string {
     }
     if (port === 0 || port > 65535) return ''
   }
-  const name = buf.latin1Slice(start, nameEnd)
-  const host = upper ? name.toLowerCase() : name
+  if (!upper && nameEnd === end) return (lastHost = latin1(buf, start, end, lastHost))
+  if (!upper && port !== 80 && buf[nameEnd] === 58 && buf[nameEnd + 1] !== 48) {
+    return (lastHost = latin1(buf, start, end, lastHost))
+  }
+  const host = buf.latin1Slice(start, nameEnd).toLowerCase()
   return port === -1 || port === 80 ? host : `${host}:${port}`
 }

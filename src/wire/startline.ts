@@ -1,9 +1,11 @@
 // The first line of a message: request line and status line (RFC 9112 3 and 4).
-import { COLON, CR, LF, SP, sameToken, target as targetByte, text, token } from './bytes.ts'
+import { COLON, CR, LF, SP, latin1, sameToken, target as targetByte, text, token } from './bytes.ts'
 import { Fault } from './fault.ts'
 import { canonicalHost } from './framing.ts'
 import type { Head } from './head.ts'
 import { maxMethod, methodAt } from './methods.ts'
+
+let lastTarget = ''
 
 /** `METHOD SP target SP HTTP/1.x CRLF`; the offset behind it, 0 incomplete, or a fault. */
 export function requestLine(buf: Buffer, start: number, bound: number, head: Head): number {
@@ -116,6 +118,6 @@ function requestTarget(buf: Buffer, from: number, to: number, head: Head, backsl
   }
   if (path === to) head.target = head.method === 'OPTIONS' ? '*' : '/'
   else if (buf[path] === 63) head.target = `/${buf.latin1Slice(path, to)}`
-  else head.target = buf.latin1Slice(path, to)
+  else head.target = lastTarget = latin1(buf, path, to, lastTarget)
   return 0
 }

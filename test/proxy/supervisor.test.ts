@@ -29,6 +29,7 @@ function start(
     sockets: [socket],
     command: [standin],
     accessLog: join(dir, 'access.log'),
+    applyTimeoutMs: 1000,
   })
   t.after(() => {
     supervisor.close()
@@ -118,6 +119,18 @@ test('a worker that crashes over a snapshot rejects it and comes back with the o
   assert.equal(supervisor.hash, good.hash)
   await until(() => supervisor.live === 2)
   assert.equal((await call(port))[1], good.hash)
+})
+
+test('a worker that hangs over a snapshot rejects it and is replaced', async (t) => {
+  const { supervisor, port } = start(t, 2)
+  const good = emptySnapshot('good')
+  await supervisor.handle({ type: 'snapshot', snapshot: good })
+  await until(() => supervisor.live === 2)
+  const reply = await supervisor.handle({ type: 'snapshot', snapshot: emptySnapshot('hang') })
+  assert.match(JSON.stringify(reply), /rejected.*did not answer/)
+  await until(() => supervisor.live === 1)
+  await until(() => supervisor.live === 2)
+  for (let i = 0; i < 10; i++) assert.equal((await call(port))[1], good.hash)
 })
 
 test('a worker that crashes under traffic is replaced with the same config, and the others serve on', async (t) => {
