@@ -5,7 +5,7 @@ import type { CheckDefinition, ServiceDeclaration } from '../model/service.ts'
 import { printAddress } from '../net/addr.ts'
 import type { CheckStatus } from '../registry/registry.ts'
 import { locate } from './locate.ts'
-import { type Finding, probe, type ProbeContext } from './probe.ts'
+import { type Finding, probe } from './probe.ts'
 
 const defaultIntervalMs = 5000
 const defaultTimeoutMs = 2000
@@ -85,10 +85,7 @@ export class Checks {
     if (check === undefined) return
     const intervalMs = time(check.definition?.interval, defaultIntervalMs)
     const address = await this.#locate(service.declared)
-    const finding = await probe(check.definition ?? { tcp: printAddress(address, service.declared.port) }, {
-      timeoutMs: time(check.definition?.timeout, defaultTimeoutMs),
-      runAs: this.#runAs(service.declared),
-    })
+    const finding = await this.#look(service.declared, check.definition, address)
     // Stopped while the probe ran.
     if (this.#stopped) return
     check.failures = finding.status === 'critical' ? check.failures + 1 : 0
@@ -110,8 +107,18 @@ export class Checks {
     )
   }
 
-  #runAs(declared: ServiceDeclaration): ProbeContext['runAs'] {
-    return declared.user === null ? null : (this.#options.userOf?.(declared.user) ?? null)
+  async #look(
+    declared: ServiceDeclaration,
+    definition: CheckDefinition | null,
+    address: string,
+  ): Promise<Finding> {
+    const runAs = declared.user === null ? null : (this.#options.userOf?.(declared.user) ?? null)
+    if (definition !== null && 'args' in definition && declared.user !== null && runAs === null) {
+      // Never as root instead.
+      return { status: 'critical', output: `there is no user "${declared.user}" to run the check` }
+    }
+    const timeoutMs = time(definition?.timeout, defaultTimeoutMs)
+    return await probe(definition ?? { tcp: printAddress(address, declared.port) }, { timeoutMs, runAs })
   }
 
   /** The worst of a service's checks is its state. */

@@ -39,8 +39,15 @@ export class DnsServer {
   /** Both transports on one port; gives the port (chosen by the kernel when 0). Throws MSH0602. */
   async listen(address: string, port: number): Promise<number> {
     try {
-      const bound = await this.#listenTcp(address, port)
-      await this.#listenUdp(address, bound)
+      const { server, bound } = await this.#listenTcp(address, port)
+      try {
+        await this.#listenUdp(address, bound)
+      } catch (error) {
+        // Half of it would be in our own way at the next try.
+        server.close()
+        throw error
+      }
+      this.#tcp.push(server)
       return bound
     } catch (error) {
       throw new MeshError('MSH0602', `cannot listen for DNS on ${address} port ${port}: ${reason(error)}`, {
@@ -89,7 +96,7 @@ export class DnsServer {
     })
   }
 
-  async #listenTcp(address: string, port: number): Promise<number> {
+  async #listenTcp(address: string, port: number): Promise<{ server: Server; bound: number }> {
     const server = createServer((socket) => this.#serve(socket))
     server.maxConnections = maxConnections
     await new Promise<void>((done, fail) => {
@@ -99,9 +106,8 @@ export class DnsServer {
         done()
       })
     })
-    this.#tcp.push(server)
     server.on('error', (error) => this.#log.warn({ error: reason(error) }, 'dns listener'))
-    return (server.address() as AddressInfo).port
+    return { server, bound: (server.address() as AddressInfo).port }
   }
 
   #serve(socket: Socket): void {
