@@ -1,0 +1,123 @@
+// A worker process: one engine, told what to do by the supervisor. It listens on the sockets it was given from its first
+// snapshot on; connections that come earlier wait in the kernel's queue.
+import { systemClock } from '../clock.ts'
+import { reason } from '../errors.ts'
+import type { Log } from '../log.ts'
+import { makeLog } from '../log.ts'
+import { AccessLog } from './accesslog.ts'
+import { Engine } from './engine.ts'
+import { originalDestinations } from './listener/origdst.ts'
+import type { FromWorker, Reply, Request, ToWorker } from './message.ts'
+import { place } from './options.ts'
+import type { Role } from './sockets.ts'
+import { Stats } from './stats.ts'
+
+/** When the supervisor is gone nobody will ask for a drain; then connections get this long to end. */
+const orphanDrainMs = 5_000
+
+/** Arguments: path of the access log, `address:port` or `-` for the destination (see ProxyOptions), then `role=fd` each. */
+export function runWorker(args: readonly string[]): void {
+  const [accessLog = '', destination = '-', ...sockets] = args
+  new Worker(makeLog('proxy'), accessLog, destination, sockets).start()
+}
+
+class Worker {
+  readonly #log: Log
+  readonly #stats = new Stats()
+  readonly #access: AccessLog
+  readonly #engine: Engine
+  readonly #sockets: readonly { role: Role; fd: number }[]
+  #isListening = false
+
+  constructor(log: Log, accessLog: string, destination: string, sockets: readonly string[]) {
+    this.#log = log
+    this.#access = new AccessLog({ path: accessLog, clock: systemClock, log })
+    this.#sockets = sockets.map((word) => {
+      const [role, fd] = word.split('=')
+      return { role: role as Role, fd: Number(fd) }
+    })
+    const fixed = destination === '-' ? null : place('destination', destination)
+    this.#engine = new Engine({
+      clock: systemClock,
+      log,
+      stats: this.#stats,
+      accessLog: (line) => this.#access.write(line),
+      originalDestination:
+        fixed === null ? originalDestinations() : () => ({ address: fixed.host, port: fixed.port }),
+    })
+  }
+
+  start(): void {
+    process.on('message', ({ id, request }: ToWorker) => {
+      void this.#answer(request).then((reply) => this.#send({ id, reply }))
+    })
+    process.on('disconnect', () => {
+      this.#log.warn('the supervisor is gone')
+      void this.#engine.drain(orphanDrainMs).finally(() => process.exit(0))
+    })
+    // The supervisor decides when we end; a terminal or systemd may signal the whole group.
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined)
+    this.#send({ id: 0, reply: { type: 'done' } })
+  }
+
+  async #answer(request: Request): Promise<Reply> {
+    try {
+      return await this.#act(request)
+    } catch (error) {
+      return { type: 'refused', reason: reason(error) }
+    }
+  }
+
+  async #act(request: Request): Promise<Reply> {
+    switch (request.type) {
+      case 'apply':
+        this.#engine.apply(request.snapshot)
+        if (!this.#isListening) await this.#listen()
+        return { type: 'done' }
+      case 'secrets':
+        this.#engine.setSecrets(request.secrets)
+        return { type: 'done' }
+      case 'ping':
+        return { type: 'done' }
+      case 'stats':
+        return { type: 'stats', dump: this.#dump(), endpoints: this.#engine.endpoints() }
+      case 'reopen':
+        this.#access.reopen()
+        return { type: 'done' }
+      case 'drain': {
+        const open = await this.#engine.drain(request.timeout)
+        await this.#access.close()
+        return { type: 'drained', open }
+      }
+    }
+  }
+
+  async #listen(): Promise<void> {
+    for (const { role, fd } of this.#sockets) {
+      if (role === 'outbound') await this.#engine.listenOutbound({ fd })
+      else if (role === 'inbound') await this.#engine.listenInbound({ fd })
+      else await this.#engine.listenLink({ fd })
+    }
+    this.#isListening = true
+  }
+
+  #dump(): ReturnType<Stats['dump']> {
+    const { heapUsed, rss } = process.memoryUsage()
+    const { user, system } = process.cpuUsage()
+    const help = 'See the supervisor.'
+    this.#stats.gauge('process_cpu_seconds_total', help).set((user + system) / 1e6)
+    this.#stats.gauge('process_resident_memory_bytes', help).set(rss)
+    this.#stats.gauge('nodejs_heap_size_used_bytes', help).set(heapUsed)
+    this.#stats
+      .gauge('meshctl_proxy_access_log_dropped_lines', 'Lines lost to a slow or full disk.')
+      .set(this.#access.dropped)
+    return this.#stats.dump()
+  }
+
+  #send(message: FromWorker): void {
+    if (!process.connected) return
+    process.send!(message, () => {
+      if (message.reply.type === 'drained') process.exit(0)
+    })
+  }
+}

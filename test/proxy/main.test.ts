@@ -1,0 +1,246 @@
+// The real process on loopback: supervisor, workers, engine, push socket, health and metrics, without root and systemd.
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { Agent, createServer, request } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { test } from 'node:test'
+import type { TestContext } from 'node:test'
+import { pathsUnder } from '../../src/paths.ts'
+import { connectPush } from '../../src/snapshot/push.ts'
+import type { PushConnection } from '../../src/snapshot/push.ts'
+import { serverName } from '../../src/snapshot/types.ts'
+import type { Snapshot } from '../../src/snapshot/types.ts'
+import { emptySnapshot } from './snapshots.ts'
+
+const main = join(import.meta.dirname, '../../src/proxy/main.ts')
+
+interface Proxy {
+  process: ChildProcess
+  inbound: number
+  health: number
+  prometheus: number
+  push: PushConnection
+  exit: Promise<number | null>
+}
+
+/** An application that says its name, after `?wait` milliseconds. */
+async function app(t: TestContext): Promise<number> {
+  const server = createServer((incoming, response) => {
+    const wait = Number(new URL(incoming.url!, 'http://a').searchParams.get('wait'))
+    setTimeout(() => response.end('hello'), wait)
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.after(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  return (server.address() as AddressInfo).port
+}
+
+function prefix(t: TestContext): string {
+  const dir = mkdtempSync(join(tmpdir(), 'proxy-'))
+  t.after(() => rmSync(dir, { recursive: true, force: true }))
+  const paths = pathsUnder(dir)
+  for (const path of [paths.proxyState, paths.logs]) mkdirSync(path, { recursive: true })
+  return dir
+}
+
+/** Starts the process with every captured connection taken to have gone to `port`. */
+async function start(t: TestContext, dir: string, port: number, workers = 2): Promise<Proxy> {
+  const flags = ['--inbound', '--health', '--prometheus'].flatMap((flag) => [flag, '127.0.0.1:0'])
+  const child = spawn(
+    process.execPath,
+    [main, '--prefix', dir, '--workers', String(workers), '--destination', `127.0.0.1:${port}`, ...flags],
+    { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, MESHCTL_LOG: 'info' } },
+  )
+  const exit = new Promise<number | null>((resolve) => child.on('exit', resolve))
+  t.after(async () => {
+    child.kill('SIGKILL')
+    await exit
+  })
+  let log = ''
+  const started = await new Promise<Record<string, unknown>>((resolve, reject) => {
+    createInterface(child.stderr).on('line', (line) => {
+      log += `${line}\n`
+      if (line.includes('"started"')) resolve(JSON.parse(line) as Record<string, unknown>)
+    })
+    void exit.then(() => reject(new Error(log)))
+  })
+  const push = connectPush(pathsUnder(dir).proxySocket)
+  t.after(() => push.close())
+  const inbound = (started['sockets'] as string[]).find((socket) => socket.startsWith('inbound:'))!
+  return {
+    process: child,
+    inbound: Number(inbound.split(':')[1]),
+    health: started['health'] as number,
+    prometheus: started['prometheus'] as number,
+    push,
+    exit,
+  }
+}
+
+function serving(port: number): Snapshot {
+  return emptySnapshot('vm1', {
+    inbound: [
+      {
+        service: 'web',
+        namespace: 'default',
+        version: 'v1',
+        identity: 0,
+        serverName: serverName('web', 'default', port),
+        port,
+        address: '127.0.0.1',
+        protocol: 'http',
+        mtls: 'permissive',
+      },
+    ],
+  })
+}
+
+function get(port: number, path = '/', agent: Agent | false = false): Promise<[number, string]> {
+  return new Promise((resolve, reject) => {
+    request({ host: '127.0.0.1', port, path, agent }, (response) => {
+      let body = ''
+      response.on('data', (chunk) => (body += chunk))
+      response.on('end', () => resolve([response.statusCode ?? 0, body]))
+      response.on('error', reject)
+    })
+      .on('error', reject)
+      .end()
+  })
+}
+
+async function until(what: () => Promise<boolean>): Promise<void> {
+  const deadline = performance.now() + 20_000
+  while (!(await what().catch(() => false))) {
+    assert.ok(performance.now() < deadline, `never: ${what.toString()}`)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+/** The workers of a proxy, by their parent. */
+function workersOf(pid: number): number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number)
+}
+
+test('push, serve, reject, ready, metrics, access log', async (t) => {
+  const dir = prefix(t)
+  const port = await app(t)
+  const proxy = await start(t, dir, port)
+  assert.equal((await get(proxy.health, '/healthz/ready'))[0], 503)
+  const snapshot = serving(port)
+  assert.deepEqual(await proxy.push.send({ type: 'snapshot', snapshot }), {
+    type: 'applied',
+    hash: snapshot.hash,
+  })
+  assert.equal((await get(proxy.health, '/healthz/ready'))[0], 200)
+  assert.deepEqual(await get(proxy.inbound), [200, 'hello'])
+
+  const bad = { ...snapshot, mesh: 'changed behind its hash' }
+  assert.equal((await proxy.push.send({ type: 'snapshot', snapshot: bad })).type, 'rejected')
+  assert.deepEqual(await get(proxy.inbound), [200, 'hello'])
+  const pong = await proxy.push.send({ type: 'ping' })
+  assert.ok(pong.type === 'pong' && pong.hash === snapshot.hash && pong.workers >= 1)
+
+  const [, text] = await get(proxy.prometheus, '/metrics')
+  const counted = [...text.matchAll(/^istio_requests_total\{.*\} (\d+)$/gm)].reduce(
+    (sum, [, n]) => sum + Number(n),
+    0,
+  )
+  assert.equal(counted, 2)
+  assert.match(text, /^meshctl_proxy_workers [12]$/m)
+  const log = pathsUnder(dir).accessLog
+  await until(async () => readFileSync(log, 'utf8').trim().split('\n').length === 2)
+  for (const line of readFileSync(log, 'utf8').trim().split('\n')) JSON.parse(line)
+})
+
+test('a killed worker is replaced while the others serve', async (t) => {
+  const port = await app(t)
+  const proxy = await start(t, prefix(t), port)
+  const pid = proxy.process.pid!
+  await proxy.push.send({ type: 'snapshot', snapshot: serving(port) })
+  await until(async () => ((await proxy.push.send({ type: 'ping' })) as { workers: number }).workers === 2)
+  const [victim, other] = workersOf(pid)
+  process.kill(victim!, 'SIGKILL')
+  for (let i = 0; i < 20; i++)
+    assert.deepEqual(await get(proxy.inbound).catch(() => get(proxy.inbound)), [200, 'hello'])
+  await until(async () => ((await proxy.push.send({ type: 'ping' })) as { workers: number }).workers === 2)
+  assert.ok(workersOf(pid).includes(other!))
+  assert.ok(!workersOf(pid).includes(victim!))
+  assert.match((await get(proxy.prometheus, '/metrics'))[1], /^meshctl_proxy_worker_restarts_total 1$/m)
+})
+
+test('it starts from the last good state on disk, without an agent', async (t) => {
+  const dir = prefix(t)
+  const port = await app(t)
+  const snapshot = serving(port)
+  writeFileSync(join(pathsUnder(dir).proxyState, 'snapshot.json'), JSON.stringify(snapshot))
+  const proxy = await start(t, dir, port, 1)
+  await until(async () => (await get(proxy.health, '/healthz/ready'))[0] === 200)
+  assert.deepEqual(await get(proxy.inbound), [200, 'hello'])
+})
+
+test('a broken state on disk is left alone: it starts and waits for a push', async (t) => {
+  const dir = prefix(t)
+  const port = await app(t)
+  writeFileSync(join(pathsUnder(dir).proxyState, 'snapshot.json'), '{"schema":1,"ha')
+  const proxy = await start(t, dir, port, 1)
+  assert.equal((await proxy.push.send({ type: 'snapshot', snapshot: serving(port) })).type, 'applied')
+  assert.deepEqual(await get(proxy.inbound), [200, 'hello'])
+})
+
+test('SIGTERM drains: what runs is answered, nothing new is taken, the status is 0', async (t) => {
+  const port = await app(t)
+  const proxy = await start(t, prefix(t), port)
+  await proxy.push.send({ type: 'snapshot', snapshot: serving(port) })
+  const agent = new Agent({ keepAlive: true })
+  t.after(() => agent.destroy())
+  await get(proxy.inbound, '/', agent)
+  const slow = get(proxy.inbound, '/?wait=500', agent)
+  await until(async () => (await get(proxy.prometheus, '/metrics'))[0] === 200)
+  proxy.process.kill('SIGTERM')
+  assert.deepEqual(await slow, [200, 'hello'])
+  assert.equal(await proxy.exit, 0)
+  await assert.rejects(get(proxy.inbound))
+})
+
+test('when the supervisor is killed its workers end', async (t) => {
+  const port = await app(t)
+  const proxy = await start(t, prefix(t), port)
+  await proxy.push.send({ type: 'snapshot', snapshot: serving(port) })
+  const workers = workersOf(proxy.process.pid!)
+  proxy.process.kill('SIGKILL')
+  await proxy.exit
+  await until(async () => workers.every((pid) => !isAlive(pid)))
+})
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}
+
+test('options that make no sense end it at once with a code', async () => {
+  for (const [args, message] of [
+    [['--workers', '0'], 'workers'],
+    [['--nonsense'], 'nonsense'],
+    [['--inbound', 'x'], 'address:port'],
+    [[], 'no sockets'],
+  ] as const) {
+    const child = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'ignore', 'pipe'] })
+    let log = ''
+    child.stderr.on('data', (chunk) => (log += chunk))
+    const status = await new Promise((resolve) => child.on('close', resolve))
+    assert.equal(status, 64)
+    assert.match(log, /MSH0703/)
+    assert.ok(log.includes(message), log)
+  }
+})
