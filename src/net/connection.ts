@@ -139,7 +139,8 @@ export class Connection {
   reset(): void {
     this.isFinished = true
     // TLS sockets have no reset of their own meaning: destroy.
-    if (typeof this.socket.resetAndDestroy === 'function' && !('encrypted' in this.socket)) this.socket.resetAndDestroy()
+    if (typeof this.socket.resetAndDestroy === 'function' && !('encrypted' in this.socket))
+      this.socket.resetAndDestroy()
     else this.socket.destroy()
   }
 }

@@ -1,0 +1,174 @@
+// One request and its response. Every field is set in the constructor, whoever uses it, so that all exchanges of the
+// process have one shape.
+import { Deadline } from '../../net/wheel.ts'
+import type { Expiring } from '../../net/wheel.ts'
+import type { Upstream } from '../codec/client1.ts'
+import type { Downstream } from '../codec/server1.ts'
+import type { ClusterState } from '../cluster/cluster.ts'
+import type { EndpointState } from '../cluster/endpoint.ts'
+import type { Core } from '../core.ts'
+import type { Live, LiveRoute, Scope, Target } from '../live.ts'
+import type { Chain } from './filter.ts'
+
+/** Tags of an exchange's deadlines. */
+export const RouteDeadline = 1
+export const TryDeadline = 2
+export const RetryDelay = 3
+
+export class Exchange implements Expiring {
+  readonly core: Core
+  /** The generation it began with. */
+  readonly live: Live
+  readonly downstream: Downstream
+  readonly scope: Scope
+  target: Target
+  chain: Chain
+  route: LiveRoute | null
+  /** Where a waiting filter goes on. */
+  step: number
+
+  // The request.
+  method: string
+  path: string
+  authority: string
+  minor: 0 | 1
+  upgrade: string
+  userAgent: string
+  requestId: string
+  /** Lines that filters add to the request, each with its CRLF. */
+  requestLines: string
+  /** Header names (lower case) that filters replace or remove; null: none. */
+  requestDrops: string[] | null
+  requestChunked: boolean
+  /** Whether the downstream connection goes on after this exchange. */
+  keepAlive: boolean
+  /** The head as sent upstream; kept for another try. */
+  head: Buffer | null
+  /** Body bytes that are not sent yet, or kept for another try. */
+  queue: Buffer[]
+  queued: number
+  /** `queue` holds the body from its first byte. */
+  replayable: boolean
+  requestDone: boolean
+  /** Downstream is not read, because upstream cannot take more. */
+  requestHeld: boolean
+
+  // The tries.
+  cluster: ClusterState | null
+  endpoint: EndpointState | null
+  upstream: Upstream | null
+  /** Counted in `endpoint.active`. */
+  active: boolean
+  /** Waits in a pool for a connection. */
+  waiting: boolean
+  tried: EndpointState[] | null
+  /** Tries that were counted against the retry policy. */
+  retries: number
+  /** Moves to another endpoint that cost nothing (connect failures, stale connections). */
+  moves: number
+  /** Holds one place of the cluster's retry budget. */
+  retrying: boolean
+
+  // The response.
+  status: number
+  responseLines: string
+  responseStarted: boolean
+  responseDone: boolean
+  /** The upstream's body ends with its connection; downstream gets chunks. */
+  encode: boolean
+  /** Upstream is not read, because downstream cannot take more. */
+  responseHeld: boolean
+
+  // What happened.
+  flag: string
+  reason: string
+  detail: string
+  bytesIn: number
+  bytesOut: number
+  /** Monotonic milliseconds. */
+  startedAt: number
+  finished: boolean
+
+  /** Answers both the route's deadline and the try's; armed only when the route has them. */
+  routeDeadline: Deadline | null
+  tryDeadline: Deadline | null
+  retryDelay: Deadline | null
+
+  constructor(core: Core, live: Live, downstream: Downstream, scope: Scope, target: Target) {
+    this.core = core
+    this.live = live
+    this.downstream = downstream
+    this.scope = scope
+    this.target = target
+    this.chain = target.fallback
+    this.route = null
+    this.step = 0
+    this.method = ''
+    this.path = ''
+    this.authority = ''
+    this.minor = 1
+    this.upgrade = ''
+    this.userAgent = ''
+    this.requestId = ''
+    this.requestLines = ''
+    this.requestDrops = null
+    this.requestChunked = false
+    this.keepAlive = true
+    this.head = null
+    this.queue = []
+    this.queued = 0
+    this.replayable = true
+    this.requestDone = false
+    this.requestHeld = false
+    this.cluster = null
+    this.endpoint = null
+    this.upstream = null
+    this.active = false
+    this.waiting = false
+    this.tried = null
+    this.retries = 0
+    this.moves = 0
+    this.retrying = false
+    this.status = 0
+    this.responseLines = ''
+    this.responseStarted = false
+    this.responseDone = false
+    this.encode = false
+    this.responseHeld = false
+    this.flag = ''
+    this.reason = ''
+    this.detail = ''
+    this.bytesIn = 0
+    this.bytesOut = 0
+    this.startedAt = core.clock.monotonic()
+    this.finished = false
+    this.routeDeadline = null
+    this.tryDeadline = null
+    this.retryDelay = null
+  }
+
+  expire(tag: number): void {
+    if (!this.finished) this.downstream.expired(this, tag)
+  }
+
+  armRoute(ms: number): void {
+    this.routeDeadline ??= new Deadline(this, RouteDeadline)
+    this.core.wheel.arm(this.routeDeadline, ms)
+  }
+
+  armTry(ms: number): void {
+    this.tryDeadline ??= new Deadline(this, TryDeadline)
+    this.core.wheel.arm(this.tryDeadline, ms)
+  }
+
+  armRetry(ms: number): void {
+    this.retryDelay ??= new Deadline(this, RetryDelay)
+    this.core.wheel.arm(this.retryDelay, ms)
+  }
+
+  disarm(): void {
+    if (this.routeDeadline !== null) this.core.wheel.cancel(this.routeDeadline)
+    if (this.tryDeadline !== null) this.core.wheel.cancel(this.tryDeadline)
+    if (this.retryDelay !== null) this.core.wheel.cancel(this.retryDelay)
+  }
+}

@@ -1,0 +1,129 @@
+// The only maker of local responses: every cause with its status and its response flag (Envoy's letters, which people
+// know from Istio's access logs), and a body that says in words what happened.
+import type { Exchange } from './exchange.ts'
+
+export interface Cause {
+  /** Stable word: header x-meshctl-reason, access log, metrics. */
+  readonly reason: string
+  readonly status: number
+  readonly flag: string
+  readonly text: string
+  /** No byte of the request reached the application: any method may be sent again elsewhere. */
+  readonly unsent: boolean
+}
+
+function cause(reason: string, status: number, flag: string, text: string, unsent: boolean = false): Cause {
+  return { reason, status, flag, text, unsent }
+}
+
+export const causes = {
+  badRequest: cause('bad_request', 400, 'DPE', 'the request is malformed'),
+  noRoute: cause('no_route', 404, 'NR', 'no route matches the request', true),
+  unknownDestination: cause(
+    'unknown_destination',
+    502,
+    'NR',
+    'no service of the mesh has this address',
+    true,
+  ),
+  notConfigured: cause('not_configured', 503, 'NC', 'the proxy has no configuration yet', true),
+  noHealthy: cause('no_healthy_upstream', 503, 'UH', 'no instance of the service is available', true),
+  connectFailure: cause('upstream_connect_failure', 503, 'UF', 'the instance could not be reached', true),
+  connectTimeout: cause(
+    'upstream_connect_timeout',
+    503,
+    'UF',
+    'the instance did not accept the connection in time',
+    true,
+  ),
+  identityMismatch: cause(
+    'upstream_identity_mismatch',
+    503,
+    'UF',
+    'the instance did not prove the identity of the service',
+    true,
+  ),
+  noCertificate: cause('no_certificate', 503, 'UF', 'the caller has no certificate yet', true),
+  overflow: cause(
+    'upstream_overflow',
+    503,
+    'UO',
+    'too many requests wait for a connection to the service',
+    true,
+  ),
+  reset: cause('upstream_reset', 503, 'UC', 'the connection to the instance ended before its response'),
+  protocol: cause('upstream_protocol_error', 502, 'UPE', 'the response of the instance is malformed'),
+  timeout: cause('upstream_timeout', 504, 'UT', 'the service did not answer in time'),
+  plainText: cause(
+    'mtls_required',
+    403,
+    'RBAC_NOPLAIN',
+    'the service accepts calls from the mesh only (mTLS is strict)',
+  ),
+  headTimeout: cause('request_timeout', 408, 'DT', 'the head of the request did not arrive in time'),
+  clientGone: cause('downstream_closed', 0, 'DC', 'the caller closed the connection'),
+  streamReset: cause(
+    'upstream_reset_in_response',
+    0,
+    'UC',
+    'the connection to the instance ended within its response',
+  ),
+  responseTimeout: cause('upstream_timeout_in_response', 0, 'UT', 'the response did not end in time'),
+  noConnect: cause('method_not_allowed', 405, 'DPE', 'the proxy opens no tunnels (CONNECT)'),
+  filtered: cause('response_refused', 502, 'UPE', 'a filter refused the response'),
+} as const
+
+/** Reasons in a peer proxy's reply that say that nothing was sent to the application. */
+export const unsentReasons: ReadonlySet<string> = new Set(
+  Object.values(causes)
+    .filter((one) => one.unsent && one.status === 503)
+    .map((one) => one.reason),
+)
+
+const phrases: Readonly<Record<number, string>> = {
+  400: 'Bad Request',
+  403: 'Forbidden',
+  404: 'Not Found',
+  405: 'Method Not Allowed',
+  408: 'Request Timeout',
+  413: 'Content Too Large',
+  414: 'URI Too Long',
+  417: 'Expectation Failed',
+  431: 'Request Header Fields Too Large',
+  500: 'Internal Server Error',
+  501: 'Not Implemented',
+  502: 'Bad Gateway',
+  503: 'Service Unavailable',
+  504: 'Gateway Timeout',
+  505: 'HTTP Version Not Supported',
+}
+
+/**
+ * The whole response as bytes. `status` 0 stands for the cause's own. `detail` may hold what a peer sent: it is cut down
+ * to printable ASCII.
+ */
+export function localReply(
+  reason: Cause,
+  detail: string,
+  options: { status: number; method: string; close: boolean; requestId: string },
+): Buffer {
+  const status = options.status === 0 ? reason.status : options.status
+  const body = `meshctl: ${reason.text}${detail === '' ? '' : `: ${printable(detail)}`}\n`
+  const id = options.requestId === '' ? '' : `x-request-id: ${printable(options.requestId)}\r\n`
+  const head =
+    `HTTP/1.1 ${status} ${phrases[status] ?? 'Error'}\r\ncontent-type: text/plain\r\n` +
+    `content-length: ${body.length}\r\nx-meshctl-reason: ${reason.reason}\r\n${id}` +
+    `${options.close ? 'connection: close\r\n' : ''}\r\n`
+  return Buffer.from(options.method === 'HEAD' ? head : head + body, 'latin1')
+}
+
+/** Takes the cause down in the exchange, for the access log and the metrics. */
+export function blame(x: Exchange, reason: Cause, detail: string): void {
+  x.flag = reason.flag
+  x.reason = reason.reason
+  x.detail = detail
+}
+
+export function printable(text: string): string {
+  return text.slice(0, 300).replaceAll(/[^\x20-\x7e]/g, '?')
+}

@@ -1,0 +1,147 @@
+// State of one endpoint: load, health, pools. Survives swaps of the snapshot for as long as some cluster of the same
+// name holds the same address.
+import { Deadline } from '../../net/wheel.ts'
+import type { Expiring } from '../../net/wheel.ts'
+import { backoff } from '../../net/backoff.ts'
+import type { Endpoint } from '../../snapshot/types.ts'
+import type { Core } from '../core.ts'
+import type { Recorder } from '../filter/metrics.ts'
+import type { ClusterState } from './cluster.ts'
+import { Pool } from './pool.ts'
+
+/** How long an endpoint stays unused after failed connects: the first time, and at most. */
+const suspicion = { base: 1000, max: 30_000 }
+
+export class EndpointState implements Expiring {
+  readonly core: Core
+  readonly key: string
+  config: Endpoint
+  /** The cluster of the newest generation that holds it. */
+  cluster: ClusterState
+  /** Exchanges and tunnels that run on it. */
+  active: number
+  isEjected: boolean
+  /** In no generation any more: connections end with their exchange. */
+  isRetired: boolean
+  /** Recorders by caller; see filter/metrics.ts. */
+  readonly recorders: Map<string, Recorder>
+  #pools: Map<string, Pool>
+  #connectFailures: number
+  #errors: number
+  #ejections: number
+  #return: Deadline
+  #probeAs: string | null
+
+  constructor(core: Core, key: string, config: Endpoint, cluster: ClusterState) {
+    this.core = core
+    this.key = key
+    this.config = config
+    this.cluster = cluster
+    this.active = 0
+    this.isEjected = false
+    this.isRetired = false
+    this.recorders = new Map()
+    this.#pools = new Map()
+    this.#connectFailures = 0
+    this.#errors = 0
+    this.#ejections = 0
+    this.#return = new Deadline(this, 0)
+    this.#probeAs = null
+  }
+
+  /** The pool of connections made as this identity. */
+  pool(identity: string): Pool {
+    let pool = this.#pools.get(identity)
+    if (pool === undefined) {
+      pool = new Pool(this, identity)
+      this.#pools.set(identity, pool)
+    }
+    return pool
+  }
+
+  /** A connect failed, or the peer's proxy could not reach the application: out of use at once, tried again later. */
+  connectFailed(identity: string): void {
+    this.#connectFailures++
+    this.#probeAs = identity
+    if (this.isEjected || this.isRetired) return
+    this.#eject(backoff(suspicion, this.#connectFailures - 1))
+    for (const pool of this.#pools.values()) pool.closeIdle()
+  }
+
+  connected(): void {
+    this.#connectFailures = 0
+  }
+
+  /** A response came; 5xx in a row eject where the cluster's policy says so. */
+  answered(status: number): void {
+    if (status < 500) {
+      this.#errors = 0
+      return
+    }
+    this.failed()
+  }
+
+  /** A response did not come. */
+  failed(): void {
+    const { consecutiveErrors, baseEjection, maxEjectionPercent } = this.cluster.config.outlier
+    this.#errors++
+    if (consecutiveErrors === 0 || this.#errors < consecutiveErrors || this.isEjected) return
+    if (!this.cluster.mayEject(maxEjectionPercent)) return
+    this.#errors = 0
+    this.#ejections++
+    this.#eject(baseEjection * this.#ejections)
+  }
+
+  /** Fires at the end of an ejection. */
+  expire(): void {
+    if (this.isRetired) return
+    // One connection is tried in the background, so that no request pays for an instance that is still dead.
+    if (this.#connectFailures > 0 && this.#probeAs !== null) this.pool(this.#probeAs).probe(this)
+    else this.#restore()
+  }
+
+  probed(ok: boolean): void {
+    if (this.isRetired) return
+    if (ok) {
+      this.#connectFailures = 0
+      this.#restore()
+      return
+    }
+    this.#connectFailures++
+    this.core.wheel.arm(this.#return, backoff(suspicion, this.#connectFailures - 1))
+  }
+
+  /** The last generation that held it is gone. */
+  retire(): void {
+    this.isRetired = true
+    this.core.wheel.cancel(this.#return)
+    for (const pool of this.#pools.values()) pool.closeIdle()
+  }
+
+  /** Held again by a new generation before its last exchange ended. */
+  revive(): void {
+    this.isRetired = false
+  }
+
+  closeIdle(): void {
+    for (const pool of this.#pools.values()) pool.closeIdle()
+  }
+
+  close(): void {
+    this.core.wheel.cancel(this.#return)
+    for (const pool of this.#pools.values()) pool.close()
+  }
+
+  #eject(ms: number): void {
+    this.isEjected = true
+    this.cluster.healthChanged()
+    this.core.wheel.arm(this.#return, ms)
+    this.core.log.info({ endpoint: this.key, ms: Math.round(ms) }, 'endpoint out of use')
+  }
+
+  #restore(): void {
+    this.isEjected = false
+    this.cluster.healthChanged()
+    this.core.log.info({ endpoint: this.key }, 'endpoint in use again')
+  }
+}

@@ -1,0 +1,162 @@
+// The data plane of one worker: listeners, the one pointer to the linked snapshot, secrets, drain. Knows no process,
+// file or signal; `worker.ts` does.
+import net from 'node:net'
+import type tls from 'node:tls'
+import { MeshError, reason } from '../errors.ts'
+import type { Clock } from '../clock.ts'
+import type { Log } from '../log.ts'
+import type { Address } from '../net/addr.ts'
+import { Wheel } from '../net/wheel.ts'
+import type { EndpointHealth, Secrets, Snapshot } from '../snapshot/types.ts'
+import type { Core } from './core.ts'
+import { Recorders } from './filter/metrics.ts'
+import { Keep } from './keep.ts'
+import { link } from './link.ts'
+import { Guests } from './listener/guests.ts'
+import { acceptInbound } from './listener/inbound.ts'
+import { acceptOutbound } from './listener/outbound.ts'
+import { linkServer } from './listener/secure.ts'
+import { SecretStore } from './secret.ts'
+import type { Stats } from './stats.ts'
+
+export interface EngineOptions {
+  readonly clock: Clock
+  readonly log: Log
+  readonly stats: Stats
+  readonly accessLog: (line: string) => void
+  /** Where a captured connection was meant to go; null: it was not captured. See listener/origdst.ts. */
+  readonly originalDestination: (socket: net.Socket) => Address | null
+}
+
+/** A bound or inherited socket, or an address to bind. */
+export type ListenOn = { readonly fd: number } | { readonly host: string; readonly port: number }
+
+export interface Listening {
+  readonly port: number
+}
+
+/** How often a drain looks whether all is over. Milliseconds. */
+const drainEvery = 50
+/** A link that was idle for so long is closed at the start of a drain; a busier one ends with its next response. */
+const drainIdle = 500
+
+export class Engine {
+  readonly #options: EngineOptions
+  readonly #core: Core
+  readonly #keep: Keep
+  readonly #guests: Guests
+  readonly #servers: (net.Server | tls.Server)[]
+
+  constructor(options: EngineOptions) {
+    this.#options = options
+    this.#keep = new Keep()
+    this.#guests = new Guests()
+    this.#servers = []
+    this.#core = {
+      clock: options.clock,
+      wheel: new Wheel(options.clock),
+      log: options.log,
+      recorders: new Recorders(options.stats),
+      accessLog: options.accessLog,
+      secrets: new SecretStore(),
+      learned: new Map(),
+      live: null,
+      draining: false,
+    }
+  }
+
+  /** Links and swaps. Throws MSH0701 with the reason; then the old generation stays as it was. */
+  apply(snapshot: Snapshot): void {
+    if (this.#core.live?.snapshot.hash === snapshot.hash) return
+    let linked
+    try {
+      linked = link(this.#core, this.#keep, snapshot)
+    } catch (error) {
+      if (error instanceof MeshError) throw error
+      throw new MeshError('MSH0701', reason(error), { cause: error })
+    }
+    linked.adopt()
+    this.#core.live = linked.live
+  }
+
+  /** Swapped in place: standing connections are kept. Throws MSH0704; then the old secrets stay. */
+  setSecrets(secrets: Secrets): void {
+    this.#core.secrets.set(secrets)
+  }
+
+  /** `capturePort`: the identity's port in the snapshot, where it is not the bound one. */
+  async listenOutbound(on: ListenOn, capturePort?: number): Promise<Listening> {
+    let port = capturePort ?? 0
+    const server = this.#plainServer((socket) => {
+      acceptOutbound(this.#core, this.#guests, socket, this.#options.originalDestination(socket), port)
+    })
+    const listening = await this.#listen(server, on)
+    if (capturePort === undefined) port = listening.port
+    return listening
+  }
+
+  async listenInbound(on: ListenOn): Promise<Listening> {
+    const server = this.#plainServer((socket) => {
+      acceptInbound(this.#core, this.#guests, socket, this.#options.originalDestination(socket))
+    })
+    return this.#listen(server, on)
+  }
+
+  async listenLink(on: ListenOn): Promise<Listening> {
+    return this.#listen(linkServer(this.#core, this.#guests), on)
+  }
+
+  /** Accepts no more, lets what runs finish, gives up at the deadline. Resolves with what was still open then. */
+  async drain(timeoutMs: number): Promise<number> {
+    const core = this.#core
+    core.draining = true
+    this.#stopAccepting()
+    if (this.#guests.size === 0) return 0
+    const end = core.clock.monotonic() + timeoutMs
+    return new Promise((resolve) => {
+      const timer = core.clock.every(drainEvery, () => {
+        this.#guests.drain(drainIdle)
+        const open = this.#guests.size
+        if (open > 0 && core.clock.monotonic() < end) return
+        timer.cancel()
+        resolve(open)
+      })
+    })
+  }
+
+  /** Ends everything at once. */
+  close(): void {
+    this.#stopAccepting()
+    this.#guests.destroy()
+    this.#keep.close()
+    this.#core.wheel.close()
+  }
+
+  endpoints(): EndpointHealth[] {
+    return this.#keep.health()
+  }
+
+  #plainServer(accept: (socket: net.Socket) => void): net.Server {
+    return net.createServer(
+      { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 },
+      accept,
+    )
+  }
+
+  #listen(server: net.Server | tls.Server, on: ListenOn): Promise<Listening> {
+    return new Promise((resolve, reject) => {
+      server.once('error', reject)
+      server.listen({ ...on, backlog: 4096 }, () => {
+        server.off('error', reject)
+        server.on('error', (error) => this.#core.log.error({ reason: error.message }, 'a listener failed'))
+        this.#servers.push(server)
+        const address = server.address()
+        resolve({ port: address !== null && typeof address === 'object' ? address.port : 0 })
+      })
+    })
+  }
+
+  #stopAccepting(): void {
+    for (const server of this.#servers.splice(0)) server.close()
+  }
+}

@@ -1,0 +1,52 @@
+// Headers that the mesh vouches for: taken from whoever is not entitled to them, and set anew.
+import { randomUUID } from 'node:crypto'
+import type { Filter } from '../chain/filter.ts'
+import { Next } from '../chain/filter.ts'
+
+/** Both directions of the mesh: who called is said by the TLS peer alone. */
+export const identity: Filter = {
+  name: 'identity',
+  onRequest(x) {
+    // forward.ts drops these names from every request; a link connection brings its own line.
+    x.requestLines += x.scope.clientCertificate
+    return Next
+  },
+}
+
+/** A request id of the application is kept, so that its own logs match; one is made where there is none. */
+export const requestId: Filter = {
+  name: 'request-id',
+  onRequest(x) {
+    if (x.requestId !== '') return Next
+    x.requestId = randomUUID()
+    x.requestLines += `x-request-id: ${x.requestId}\r\n`
+    return Next
+  },
+}
+
+/** Whether a request header claims what only the mesh may say. Underscores count as dashes: some frameworks merge them. */
+export function isMeshHeader(name: string): boolean {
+  if (name.charCodeAt(0) !== 120 || name.length < 10) return false
+  const dashed = name.includes('_') ? name.replaceAll('_', '-') : name
+  if (dashed.startsWith('x-meshctl-') || dashed === 'x-forwarded-client-cert') return true
+  return dashed !== name && (dashed === 'x-request-id' || dashed.startsWith('x-forwarded-'))
+}
+
+/** Names that a Connection header cannot remove by nominating them: the mesh, its tracing and authorization rely on them. */
+export function isProtected(name: string): boolean {
+  return (
+    name.startsWith('x-forwarded-') ||
+    name.startsWith('x-b3-') ||
+    name === 'x-request-id' ||
+    name === 'traceparent' ||
+    name === 'tracestate' ||
+    name === 'authorization' ||
+    name === 'cookie' ||
+    name === 'forwarded'
+  )
+}
+
+/** The line for the application: Envoy's form of x-forwarded-client-cert. Ids are checked SPIFFE ids, free of CR and LF. */
+export function clientCertificateLine(own: string, peer: string): string {
+  return `x-forwarded-client-cert: By=${own};URI=${peer}\r\n`
+}

@@ -1,0 +1,190 @@
+// Istio's standard metrics, recorded once per exchange or tunnel. Label sets are resolved once per caller, endpoint,
+// status and flag.
+// Names and labels: https://istio.io/latest/docs/reference/config/metrics/
+import type { Destination, Party } from '../live.ts'
+import type { Stats } from '../stats.ts'
+import type { Exchange } from '../chain/exchange.ts'
+import type { Filter } from '../chain/filter.ts'
+
+const millisecondBuckets = [0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000]
+const byteBuckets = [100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000]
+
+export interface Labels {
+  readonly reporter: 'source' | 'destination'
+  readonly source: Party
+  readonly destination: Destination
+  readonly version: string
+  readonly principal: string
+  readonly isSecure: boolean
+}
+
+interface HttpCell {
+  readonly requests: ReturnType<Stats['counter']>
+  readonly duration: ReturnType<Stats['histogram']>
+  readonly requestBytes: ReturnType<Stats['histogram']>
+  readonly responseBytes: ReturnType<Stats['histogram']>
+}
+
+interface TcpCell {
+  readonly sent: ReturnType<Stats['counter']>
+  readonly received: ReturnType<Stats['counter']>
+  readonly opened: ReturnType<Stats['counter']>
+  readonly closed: ReturnType<Stats['counter']>
+}
+
+/** What one caller does with one version of one service. */
+export class Recorder {
+  #stats: Stats
+  #labels: Labels
+  #http: Map<string, Map<number, HttpCell>>
+  #tcp: Map<string, TcpCell>
+
+  constructor(stats: Stats, labels: Labels) {
+    this.#stats = stats
+    this.#labels = labels
+    this.#http = new Map()
+    this.#tcp = new Map()
+  }
+
+  exchange(status: number, flag: string, milliseconds: number, bytesIn: number, bytesOut: number): void {
+    let byStatus = this.#http.get(flag)
+    if (byStatus === undefined) this.#http.set(flag, (byStatus = new Map<number, HttpCell>()))
+    let cell = byStatus.get(status)
+    if (cell === undefined) byStatus.set(status, (cell = this.#httpCell(status, flag)))
+    cell.requests.add(1)
+    cell.duration.observe(milliseconds)
+    cell.requestBytes.observe(bytesIn)
+    cell.responseBytes.observe(bytesOut)
+  }
+
+  opened(): void {
+    this.#tcpCell('-').opened.add(1)
+  }
+
+  closed(flag: string, bytesIn: number, bytesOut: number): void {
+    const cell = this.#tcpCell(flag === '' ? '-' : flag)
+    cell.closed.add(1)
+    // Seen from the service: what the caller sent is what was received.
+    cell.received.add(bytesIn)
+    cell.sent.add(bytesOut)
+  }
+
+  #httpCell(status: number, flag: string): HttpCell {
+    const labels = {
+      ...this.#common(flag === '' ? '-' : flag),
+      request_protocol: 'http',
+      response_code: String(status),
+    }
+    const stats = this.#stats
+    return {
+      requests: stats.counter('istio_requests_total', 'Requests', labels),
+      duration: stats.histogram(
+        'istio_request_duration_milliseconds',
+        'Duration of requests',
+        labels,
+        millisecondBuckets,
+      ),
+      requestBytes: stats.histogram('istio_request_bytes', 'Size of request bodies', labels, byteBuckets),
+      responseBytes: stats.histogram('istio_response_bytes', 'Size of response bodies', labels, byteBuckets),
+    }
+  }
+
+  #tcpCell(flag: string): TcpCell {
+    let cell = this.#tcp.get(flag)
+    if (cell !== undefined) return cell
+    const labels = { ...this.#common(flag), request_protocol: 'tcp' }
+    const stats = this.#stats
+    cell = {
+      sent: stats.counter('istio_tcp_sent_bytes_total', 'Bytes sent in responses', labels),
+      received: stats.counter('istio_tcp_received_bytes_total', 'Bytes received in requests', labels),
+      opened: stats.counter('istio_tcp_connections_opened_total', 'Opened connections', labels),
+      closed: stats.counter('istio_tcp_connections_closed_total', 'Closed connections', labels),
+    }
+    this.#tcp.set(flag, cell)
+    return cell
+  }
+
+  #common(flag: string): Record<string, string> {
+    const { reporter, source, destination, version, principal, isSecure } = this.#labels
+    return {
+      reporter,
+      source_workload: known(source.workload),
+      source_workload_namespace: known(source.namespace),
+      source_principal: known(source.principal),
+      destination_service: known(destination.service),
+      destination_service_name: known(destination.name),
+      destination_service_namespace: known(destination.namespace),
+      destination_version: known(version),
+      destination_principal: known(principal),
+      response_flags: flag,
+      // Only the server side can vouch for it, as in Istio.
+      connection_security_policy: reporter === 'source' ? 'unknown' : isSecure ? 'mutual_tls' : 'none',
+    }
+  }
+}
+
+export class Recorders {
+  #stats: Stats
+  #unrouted: Map<string, Recorder>
+
+  constructor(stats: Stats) {
+    this.#stats = stats
+    this.#unrouted = new Map()
+  }
+
+  make(labels: Labels): Recorder {
+    return new Recorder(this.#stats, labels)
+  }
+
+  /** For what never reached an endpoint. */
+  unrouted(
+    reporter: Labels['reporter'],
+    source: Party,
+    destination: Destination,
+    isSecure: boolean,
+  ): Recorder {
+    const key = `${reporter} ${source.principal} ${destination.service} ${isSecure}`
+    let recorder = this.#unrouted.get(key)
+    if (recorder === undefined) {
+      recorder = this.make({ reporter, source, destination, version: '', principal: '', isSecure })
+      this.#unrouted.set(key, recorder)
+    }
+    return recorder
+  }
+}
+
+/** The recorder of a caller on the endpoint that served it, or of one that got to none. */
+export function recorderOf(
+  x: Pick<Exchange, 'core' | 'scope' | 'endpoint'>,
+  destination: Destination,
+): Recorder {
+  const { scope, endpoint } = x
+  if (endpoint === null)
+    return x.core.recorders.unrouted(scope.reporter, scope.source, destination, scope.isSecure)
+  const key = scope.isSecure ? scope.source.principal : `plain ${scope.source.principal}`
+  let recorder = endpoint.recorders.get(key)
+  if (recorder === undefined) {
+    recorder = x.core.recorders.make({
+      reporter: scope.reporter,
+      source: scope.source,
+      destination,
+      version: endpoint.config.version,
+      principal: endpoint.cluster.config.spiffe,
+      isSecure: scope.isSecure,
+    })
+    endpoint.recorders.set(key, recorder)
+  }
+  return recorder
+}
+
+export const metrics: Filter = {
+  name: 'metrics',
+  onFinish(x) {
+    const duration = x.core.clock.monotonic() - x.startedAt
+    recorderOf(x, x.target.destination).exchange(x.status, x.flag, duration, x.bytesIn, x.bytesOut)
+  },
+}
+
+function known(text: string): string {
+  return text === '' ? 'unknown' : text
+}

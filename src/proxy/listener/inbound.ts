@@ -1,0 +1,49 @@
+// Plain connections from outside the mesh to a local service's own port, captured by the kernel.
+import type net from 'node:net'
+import { printAddress } from '../../net/addr.ts'
+import type { Address } from '../../net/addr.ts'
+import { Connection } from '../../net/connection.ts'
+import { causes } from '../chain/reply.ts'
+import type { Core } from '../core.ts'
+import type { Party, Scope } from '../live.ts'
+import type { Guests } from './guests.ts'
+import { serve } from './outbound.ts'
+import { nobody, refuseOpaque, Sniffing } from './sniffing.ts'
+
+const stranger: Party = { principal: '', workload: '', namespace: '' }
+
+export function acceptInbound(
+  core: Core,
+  guests: Guests,
+  socket: net.Socket,
+  original: Address | null,
+): void {
+  const { live } = core
+  const target = original === null ? undefined : live?.inboundByPort.get(original.port)
+  // Not redirected, or a port that no service of ours declares: whoever sends it is not ours to serve.
+  if (live === null || original === null || target === undefined) {
+    socket.resetAndDestroy()
+    return
+  }
+  const { port, mtls } = target.service
+  const scope: Scope = {
+    reporter: 'destination',
+    source: stranger,
+    dialAs: target.spiffe,
+    isSecure: false,
+    clientCertificate: '',
+    refusal:
+      mtls === 'strict'
+        ? {
+            cause: causes.plainText,
+            detail: `${target.destination.service} on ${printAddress(original.address, port)}`,
+          }
+        : null,
+    target: (now) => now.inboundByPort.get(port) ?? null,
+    destination: target.destination,
+  }
+  const connection = new Connection(socket, nobody, null)
+  if (scope.refusal === null) serve(core, live, guests, connection, scope, target)
+  else if (target.protocol === 'tcp') refuseOpaque(core, live, connection, scope)
+  else new Sniffing(core, live, connection, scope, target, guests)
+}

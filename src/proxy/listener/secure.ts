@@ -1,0 +1,114 @@
+// Links from other hosts: mTLS 1.3, the peer's SPIFFE id proven, the server name says for which service port.
+import { constants } from 'node:crypto'
+import tls from 'node:tls'
+import { Connection } from '../../net/connection.ts'
+import { reason } from '../../errors.ts'
+import { linkHttp1, linkTcp } from '../../snapshot/types.ts'
+import { Downstream } from '../codec/server1.ts'
+import type { Core } from '../core.ts'
+import { clientCertificateLine } from '../filter/header.ts'
+import type { LiveInbound, Party, Scope } from '../live.ts'
+import { identify } from '../secret.ts'
+import type { Guests } from './guests.ts'
+import { nobody } from './sniffing.ts'
+import { Tunnel } from './tunnel.ts'
+
+const handshakeTimeout = 10_000
+
+export function linkServer(core: Core, guests: Guests): tls.Server {
+  const server = tls.createServer({
+    requestCert: true,
+    rejectUnauthorized: true,
+    minVersion: 'TLSv1.3',
+    ecdhCurve: 'P-256',
+    ALPNProtocols: [linkHttp1, linkTcp],
+    secureOptions: constants.SSL_OP_NO_TICKET,
+    handshakeTimeout,
+    allowHalfOpen: true,
+    noDelay: true,
+    keepAlive: true,
+    keepAliveInitialDelay: 5000,
+    // The context decides both our certificate and the roots that the peer must chain to. Asked per connection, so that
+    // new secrets hold from the next one on.
+    SNICallback: (name, done) => {
+      const service = core.live?.inboundByName.get(name.toLowerCase())
+      const context = service === undefined ? null : core.secrets.context(service.spiffe)
+      if (context === null)
+        done(new Error(`no service for the server name ${JSON.stringify(name.slice(0, 100))}`))
+      else done(null, context)
+    },
+  })
+  server.on('tlsClientError', (error) => {
+    core.log.debug({ reason: error.message }, 'link refused in its handshake')
+  })
+  server.on('secureConnection', (socket) => accept(core, guests, socket))
+  return server
+}
+
+function accept(core: Core, guests: Guests, socket: tls.TLSSocket): void {
+  const refuse = (why: string): void => {
+    core.log.warn({ peer: socket.remoteAddress, reason: why }, 'link refused')
+    socket.destroy()
+  }
+  // A late error of a refused socket must not end the process.
+  socket.on('error', () => {})
+  const { live } = core
+  const target =
+    typeof socket.servername === 'string'
+      ? live?.inboundByName.get(socket.servername.toLowerCase())
+      : undefined
+  if (live === null || target === undefined) {
+    refuse('no such service')
+    return
+  }
+  // `authorized` alone is not believed: the certificate itself is looked at on every connection.
+  const certificate = socket.getPeerCertificate(false)
+  let peer
+  try {
+    peer = identify(certificate.raw)
+  } catch (error) {
+    refuse(reason(error))
+    return
+  }
+  if (!socket.authorized || peer.trustDomain !== live.snapshot.trustDomain) {
+    refuse(`${peer.id} is not of the trust domain ${live.snapshot.trustDomain}`)
+    return
+  }
+  if (peer.kind !== 'service' && peer.kind !== 'host') {
+    refuse(`${peer.id} is no workload`)
+    return
+  }
+  const isHttp = socket.alpnProtocol === linkHttp1
+  if (!isHttp && socket.alpnProtocol !== linkTcp) {
+    refuse('no protocol was agreed on')
+    return
+  }
+  // What was declared is not circumvented by calling it something else.
+  if ((isHttp && target.protocol === 'tcp') || (!isHttp && target.protocol === 'http')) {
+    refuse(`${target.destination.service} speaks ${target.protocol}`)
+    return
+  }
+  const source: Party = {
+    principal: peer.id,
+    workload: peer.kind === 'service' ? peer.service : peer.host,
+    namespace: peer.kind === 'service' ? peer.namespace : '',
+  }
+  const scope = scopeOf(target, source)
+  const connection = new Connection(socket, nobody, null)
+  if (isHttp) new Downstream(core, connection, scope, guests)
+  else new Tunnel(core, live, scope, target, guests, null).adopt(connection, null)
+}
+
+function scopeOf(target: LiveInbound, source: Party): Scope {
+  const { serverName } = target.service
+  return {
+    reporter: 'destination',
+    source,
+    dialAs: target.spiffe,
+    isSecure: true,
+    clientCertificate: clientCertificateLine(target.spiffe, source.principal),
+    refusal: null,
+    target: (live) => live.inboundByName.get(serverName) ?? null,
+    destination: target.destination,
+  }
+}

@@ -1,0 +1,296 @@
+// One opaque connection: endpoint picked, dialled (another one where that fails), then pumped. It may be dialled before
+// anybody knows whether the connection is opaque at all; then it waits to be adopted.
+import type { Connection, Owner } from '../../net/connection.ts'
+import { printAddress } from '../../net/addr.ts'
+import { linkTcp } from '../../snapshot/types.ts'
+import { causes } from '../chain/reply.ts'
+import type { Cause } from '../chain/reply.ts'
+import type { ClusterState } from '../cluster/cluster.ts'
+import { Dial } from '../cluster/dial.ts'
+import type { Dialer } from '../cluster/dial.ts'
+import type { EndpointState } from '../cluster/endpoint.ts'
+import type { Core } from '../core.ts'
+import { tunnelLine } from '../filter/access.ts'
+import { recorderOf } from '../filter/metrics.ts'
+import type { Recorder } from '../filter/metrics.ts'
+import type { Live, Scope, Target } from '../live.ts'
+import { Pump } from '../pump.ts'
+import type { PumpEnd } from '../pump.ts'
+import type { Guest, Guests } from './guests.ts'
+
+/** Client bytes that wait for the upstream connection. */
+const earlyLimit = 65_536
+const maxDials = 4
+
+/** Who waits to learn which side speaks first. */
+export interface Listener {
+  /** The server sent bytes, or its end, while nobody had adopted the tunnel. */
+  serverSpoke(): void
+  /** No endpoint could be reached. */
+  tunnelFailed(): void
+}
+
+export class Tunnel implements Dialer, PumpEnd, Guest {
+  readonly core: Core
+  readonly scope: Scope
+  readonly target: Target
+  readonly #live: Live
+  readonly #guests: Guests
+  readonly #listener: Listener | null
+  readonly #startedAt: number
+  #cluster: ClusterState | null
+  endpoint: EndpointState | null
+  #tried: EndpointState[]
+  #dial: Dial | null
+  #downstream: Connection | null
+  #upstream: Connection | null
+  #early: Buffer[]
+  #earlyBytes: number
+  #isHeld: boolean
+  #ahead: Buffer[]
+  #pump: Pump | null
+  #recorder: Recorder | null
+  #failure: { cause: Cause; detail: string } | null
+  #isOver: boolean
+
+  constructor(
+    core: Core,
+    live: Live,
+    scope: Scope,
+    target: Target,
+    guests: Guests,
+    listener: Listener | null,
+  ) {
+    this.core = core
+    this.scope = scope
+    this.target = target
+    this.#live = live
+    this.#guests = guests
+    this.#listener = listener
+    this.#startedAt = core.clock.monotonic()
+    this.#cluster = target.tcp?.pick() ?? null
+    this.endpoint = null
+    this.#tried = []
+    this.#dial = null
+    this.#downstream = null
+    this.#upstream = null
+    this.#early = []
+    this.#earlyBytes = 0
+    this.#isHeld = false
+    this.#ahead = []
+    this.#pump = null
+    this.#recorder = null
+    this.#failure = null
+    this.#isOver = false
+    this.#next()
+  }
+
+  /** The connection is opaque: it belongs to this tunnel. `first` is what its client has sent so far. */
+  adopt(downstream: Connection, first: Buffer | null): void {
+    this.#downstream = downstream
+    this.#guests.add(this)
+    if (first !== null) this.#keepEarly(first)
+    downstream.owner = new Waiting(this)
+    if (downstream.isClosed) this.downstreamClosed()
+    else if (this.#failure !== null) this.#refuse(this.#failure.cause, this.#failure.detail)
+    else if (this.#upstream !== null) this.#join()
+  }
+
+  /** It was dialled in vain: the connection speaks HTTP. Leaves no trace. */
+  discard(): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    this.#dial?.cancel()
+    this.#letGo()
+    this.#upstream?.destroy()
+  }
+
+  // --- from the client, before the upstream is there
+
+  early(buffer: Buffer, start: number, end: number): void {
+    this.#keepEarly(Buffer.from(buffer.subarray(start, end)))
+  }
+
+  downstreamClosed(): void {
+    if (this.#isOver) return
+    this.#dial?.cancel()
+    this.#upstream?.destroy()
+    this.#finish(causes.clientGone, '')
+  }
+
+  // --- from the upstream, before somebody adopts the tunnel
+
+  ahead(buffer: Buffer, start: number, end: number): void {
+    this.#ahead.push(Buffer.from(buffer.subarray(start, end)))
+    // One read is enough to know who speaks first; the rest waits in the kernel.
+    if (this.#ahead.length === 1) this.#upstream?.hold()
+    this.#listener?.serverSpoke()
+  }
+
+  upstreamEnded(): void {
+    this.#listener?.serverSpoke()
+  }
+
+  // --- from the dial
+
+  dialed(connection: Connection): void {
+    this.#dial = null
+    this.#upstream = connection
+    if (this.#downstream === null) connection.owner = new Ahead(this)
+    else this.#join()
+  }
+
+  dialFailed(cause: Cause, detail: string): void {
+    this.#dial = null
+    this.endpoint?.connectFailed(this.scope.dialAs)
+    this.#letGo()
+    this.#failure = { cause, detail }
+    this.#next()
+  }
+
+  // --- from the pump
+
+  pumped(failed: 'downstream' | 'upstream' | null, error: Error | null): void {
+    if (failed === null) this.#finish(null, '')
+    else this.#finish(failed === 'upstream' ? causes.streamReset : causes.clientGone, error?.message ?? '')
+  }
+
+  // --- from the listener
+
+  drain(): boolean {
+    return true
+  }
+
+  destroy(): void {
+    if (this.#pump !== null) this.#pump.destroy()
+    else this.#downstream?.destroy()
+  }
+
+  // --- inside
+
+  #next(): void {
+    const cluster = this.#cluster
+    const endpoint = cluster !== null && this.#tried.length < maxDials ? cluster.pick(this.#tried) : null
+    if (endpoint === null) {
+      this.#failure ??= { cause: causes.noHealthy, detail: cluster?.config.name ?? '' }
+      if (this.#downstream !== null) this.#refuse(this.#failure.cause, this.#failure.detail)
+      else this.#listener?.tunnelFailed()
+      return
+    }
+    this.#tried.push(endpoint)
+    this.endpoint = endpoint
+    endpoint.active++
+    this.#dial = new Dial(endpoint, this.scope.dialAs, linkTcp, this)
+  }
+
+  #keepEarly(bytes: Buffer): void {
+    this.#early.push(bytes)
+    this.#earlyBytes += bytes.length
+    if (this.#earlyBytes < earlyLimit || this.#isHeld) return
+    this.#isHeld = true
+    this.#downstream?.hold()
+  }
+
+  #join(): void {
+    const downstream = this.#downstream!
+    const upstream = this.#upstream!
+    this.#failure = null
+    this.#recorder = recorderOf(this, this.target.destination)
+    this.#recorder.opened()
+    if (this.#early.length > 0) upstream.write(Buffer.concat(this.#early))
+    if (this.#ahead.length > 0) {
+      downstream.write(Buffer.concat(this.#ahead))
+      upstream.release()
+    }
+    this.#early = []
+    this.#ahead = []
+    this.#pump = new Pump(downstream, upstream, this)
+    if (this.#isHeld) downstream.release()
+  }
+
+  #refuse(cause: Cause, detail: string): void {
+    // A reset, so that the client sees a failure and not an empty answer.
+    this.#downstream?.reset()
+    this.#finish(cause, detail)
+  }
+
+  #letGo(): void {
+    if (this.endpoint === null) return
+    this.endpoint.active--
+    this.endpoint = null
+  }
+
+  #finish(cause: Cause | null, detail: string): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    this.#guests.delete(this)
+    const { core, scope, endpoint } = this
+    const bytesIn = this.#upstream?.bytesOut ?? 0
+    const bytesOut = this.#upstream?.bytesIn ?? 0
+    this.#recorder?.closed(cause?.flag ?? '', bytesIn, bytesOut)
+    if (this.#live.settings.accessLog) {
+      core.accessLog(
+        tunnelLine(core, {
+          reporter: scope.reporter,
+          service: this.target.destination.service,
+          upstream: endpoint === null ? '' : printAddress(endpoint.config.address, endpoint.config.port),
+          source: scope.source.principal,
+          destination: this.#cluster?.config.spiffe ?? '',
+          isSecure: scope.isSecure,
+          flag: cause?.flag ?? '',
+          reason: cause?.reason ?? '',
+          detail,
+          bytesIn,
+          bytesOut,
+          duration: core.clock.monotonic() - this.#startedAt,
+        }),
+      )
+    }
+    this.#letGo()
+  }
+}
+
+/** Owns the client's side until there is an upstream. */
+class Waiting implements Owner {
+  readonly #tunnel: Tunnel
+
+  constructor(tunnel: Tunnel) {
+    this.#tunnel = tunnel
+  }
+
+  bytes(buffer: Buffer, start: number, end: number): void {
+    this.#tunnel.early(buffer, start, end)
+  }
+
+  // The pump passes the end on; the connection remembers it.
+  ended(): void {}
+
+  drained(): void {}
+
+  closed(): void {
+    this.#tunnel.downstreamClosed()
+  }
+}
+
+/** Owns the server's side until somebody adopts the tunnel. */
+class Ahead implements Owner {
+  readonly #tunnel: Tunnel
+
+  constructor(tunnel: Tunnel) {
+    this.#tunnel = tunnel
+  }
+
+  bytes(buffer: Buffer, start: number, end: number): void {
+    this.#tunnel.ahead(buffer, start, end)
+  }
+
+  ended(): void {
+    this.#tunnel.upstreamEnded()
+  }
+
+  drained(): void {}
+
+  closed(): void {
+    this.#tunnel.upstreamEnded()
+  }
+}

@@ -1,0 +1,98 @@
+// A linked snapshot: names turned into objects, matches compiled, chains flat. Immutable but for the counters inside
+// clusters and splits.
+import type { InboundService, Protocol, RetryPolicy, Settings, Snapshot } from '../snapshot/types.ts'
+import type { Chain } from './chain/filter.ts'
+import type { Cause } from './chain/reply.ts'
+import type { ClusterState } from './cluster/cluster.ts'
+import type { Predicate } from './route/match.ts'
+import type { Split } from './route/pick.ts'
+
+/** Who calls, as the access log and the metrics name it. '' where unknown. */
+export interface Party {
+  readonly principal: string
+  readonly workload: string
+  readonly namespace: string
+}
+
+/** What is called. */
+export interface Destination {
+  /** `<service>.<namespace>.mesh`, or the address of an unknown destination. */
+  readonly service: string
+  readonly name: string
+  readonly namespace: string
+}
+
+export interface LiveRoute {
+  readonly name: string
+  /** Null: always. */
+  readonly matches: Predicate | null
+  readonly split: Split
+  readonly chain: Chain
+  readonly timeout: number
+  readonly retry: LiveRetry
+}
+
+export interface LiveRetry {
+  readonly attempts: number
+  readonly perTryTimeout: number
+  readonly onReset: boolean
+  readonly onServerError: boolean
+  readonly onGatewayError: boolean
+  readonly statuses: readonly number[]
+  readonly methods: RetryPolicy['methods']
+}
+
+/** One service port, from either side. */
+export interface Target {
+  readonly protocol: Protocol
+  readonly destination: Destination
+  readonly routes: readonly LiveRoute[]
+  /** The chain of exchanges that match no route, so that they are logged and counted like the rest. */
+  readonly fallback: Chain
+  /** Where opaque TCP goes; null: nowhere. */
+  readonly tcp: Split | null
+  /** Key in `Core.learned`. */
+  readonly key: string
+}
+
+export interface LiveInbound extends Target {
+  readonly service: InboundService
+  /** The local service's own SPIFFE id. */
+  readonly spiffe: string
+}
+
+export interface LiveIdentity extends Party {
+  readonly capturePort: number
+}
+
+export interface Live {
+  readonly snapshot: Snapshot
+  readonly settings: Settings
+  readonly identities: readonly LiveIdentity[]
+  readonly byCapturePort: ReadonlyMap<number, LiveIdentity>
+  /** By `address:port` of the original destination. */
+  readonly outbound: ReadonlyMap<string, Target>
+  readonly inboundByPort: ReadonlyMap<number, LiveInbound>
+  readonly inboundByName: ReadonlyMap<string, LiveInbound>
+  readonly clusters: readonly ClusterState[]
+  /** No routes: where requests to a service port that is gone end, logged and counted like the rest. */
+  readonly nowhere: Target
+}
+
+/** Where the exchanges of one accepted connection belong. Made once per connection. */
+export interface Scope {
+  readonly reporter: 'source' | 'destination'
+  readonly source: Party
+  /** The identity that dials upstream. */
+  readonly dialAs: string
+  /** The connection itself is mTLS. */
+  readonly isSecure: boolean
+  /** Added to every request of this connection: x-forwarded-client-cert on a link; '' none. */
+  readonly clientCertificate: string
+  /** Every request gets this answer; null: they are served. */
+  readonly refusal: { readonly cause: Cause; readonly detail: string } | null
+  /** The service port in that generation; null: it is gone. */
+  target(live: Live): Target | null
+  /** For the access log where no target is known. */
+  readonly destination: Destination
+}

@@ -1,0 +1,89 @@
+// Keys, chains and roots by SPIFFE id, swapped in place: connections that stand are kept, new ones use the new.
+import { constants, X509Certificate } from 'node:crypto'
+import tls from 'node:tls'
+import { MeshError, reason } from '../errors.ts'
+import { peerSpiffe } from '../pki/spiffe.ts'
+import type { Secrets } from '../snapshot/types.ts'
+
+interface Held {
+  readonly chain: string
+  readonly key: string
+  readonly context: tls.SecureContext
+  /** Changes when the leaf or the roots do: connections of an older epoch are not reused. */
+  readonly epoch: number
+}
+
+export class SecretStore {
+  #roots: string
+  #held: Map<string, Held>
+  #epoch: number
+
+  constructor() {
+    this.#roots = ''
+    this.#held = new Map()
+    this.#epoch = 0
+  }
+
+  /** All or nothing; throws MSH0704. */
+  set(secrets: Secrets): void {
+    const next = new Map<string, Held>()
+    const epoch = this.#epoch + 1
+    for (const { spiffe, chain, key } of secrets.leafs) {
+      const old = this.#held.get(spiffe)
+      if (old !== undefined && old.chain === chain && old.key === key && this.#roots === secrets.roots) {
+        next.set(spiffe, old)
+        continue
+      }
+      next.set(spiffe, { chain, key, context: makeContext(spiffe, chain, key, secrets.roots), epoch })
+    }
+    this.#held = next
+    this.#roots = secrets.roots
+    this.#epoch = epoch
+  }
+
+  /** For connections made or accepted as this identity; null: no certificate yet. */
+  context(spiffe: string): tls.SecureContext | null {
+    return this.#held.get(spiffe)?.context ?? null
+  }
+
+  epochOf(spiffe: string): number {
+    return this.#held.get(spiffe)?.epoch ?? 0
+  }
+}
+
+function makeContext(spiffe: string, chain: string, key: string, roots: string): tls.SecureContext {
+  try {
+    return tls.createSecureContext({
+      cert: chain,
+      key,
+      ca: roots,
+      minVersion: 'TLSv1.3',
+      ecdhCurve: 'P-256',
+      // Every connection proves itself: no tickets, no resumption.
+      secureOptions: constants.SSL_OP_NO_TICKET,
+    })
+  } catch (error) {
+    throw new MeshError('MSH0704', `the secret of ${spiffe} is not usable: ${reason(error)}`)
+  }
+}
+
+/**
+ * Whether the peer's certificate (DER), whose chain TLS has verified, proves exactly this id and is a leaf; null when it
+ * does, else why not.
+ */
+export function checkPeer(raw: Buffer | undefined, spiffe: string): string | null {
+  try {
+    const proven = identify(raw).id
+    return proven === spiffe ? null : `the peer is ${proven}, wanted ${spiffe}`
+  } catch (error) {
+    return reason(error)
+  }
+}
+
+/** The SPIFFE id that a verified leaf proves. Throws MSH0403. */
+export function identify(raw: Buffer | undefined): ReturnType<typeof peerSpiffe> {
+  if (raw !== undefined && new X509Certificate(raw).ca) {
+    throw new MeshError('MSH0403', 'the peer showed a CA certificate as its own')
+  }
+  return peerSpiffe({ raw })
+}
