@@ -1,5 +1,5 @@
 // What every command gets: the terminal, the global flags and the way to end with a status.
-import { Command } from 'commander'
+import { Command, type Option } from 'commander'
 import type { Terminal } from './terminal.ts'
 
 /** Flags that stand before or after any verb. */
@@ -19,6 +19,8 @@ export interface Cli {
    * has put things back. Without it an interrupt ends the process at once.
    */
   guarded<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T>
+  /** For a child process that has the terminal: signals only abort `signal`, and the status is the child's. */
+  delegated(work: (signal: AbortSignal) => Promise<number>): Promise<number>
 }
 
 /** A module of `command/`: adds its command (with every option) to the program. */
@@ -37,9 +39,19 @@ export function examples(command: Command, lines: readonly string[]): Command {
 export function makeCommand(name: string): Command {
   return new Command(name)
     .exitOverride()
-    .showSuggestionAfterError(false)
-    .configureHelp({ helpWidth: 80, sortSubcommands: false })
+    .helpOption('-h, --help', 'print this')
+    .configureHelp({ helpWidth: 80, sortSubcommands: false, optionDescription: describe })
     .configureOutput({ writeErr: () => {} })
+}
+
+/** `(table, wide; default table)` instead of commander's longer form; switches are off unless given, which needs no word. */
+function describe(option: Option): string {
+  const notes: string[] = []
+  if (option.argChoices !== undefined) notes.push(option.argChoices.join(', '))
+  const value: unknown = option.defaultValue
+  if (typeof value === 'string' || typeof value === 'number') notes.push(`default ${value}`)
+  if (option.envVar !== undefined) notes.push(option.envVar)
+  return notes.length === 0 ? option.description : `${option.description} (${notes.join('; ')})`
 }
 
 /** A subcommand with the same settings. */

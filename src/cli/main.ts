@@ -31,6 +31,7 @@ async function run(argv: readonly string[], shown: Terminal): Promise<number> {
       status = code
     },
     guarded: interrupts.guarded,
+    delegated: interrupts.delegated,
   }
   try {
     const verb = findVerb(argv)
@@ -105,12 +106,22 @@ function findVerb(argv: readonly string[]): Verb | null {
 function usage(error: CommanderError, argv: readonly string[], shown: Terminal): number {
   if (error.exitCode === 0) return Exit.ok
   if (error.code === 'commander.help') return Exit.usage
-  const message = error.message.replace(/^error: /, '').replaceAll("'", '"')
-  const verb = argv.find((word) => !word.startsWith('-')) ?? ''
+  const [first = '', suggestion = ''] = error.message
+    .replace(/^error: /, '')
+    .replaceAll("'", '"')
+    .split('\n')
+  const words = argv.slice(
+    0,
+    Math.max(
+      0,
+      argv.findIndex((word) => word.startsWith('-')),
+    ) || argv.length,
+  )
+  const near = /\(Did you mean (.*)\?\)/.exec(suggestion)?.[1]
   return printFailure(
     shown,
-    new MeshError('MSH0101', message.charAt(0).toLowerCase() + message.slice(1).replace(/\.$/, ''), {
-      hint: `meshctl ${verb} --help`,
+    new MeshError('MSH0101', first.charAt(0).toLowerCase() + first.slice(1).replace(/\.$/, ''), {
+      hint: near === undefined ? `meshctl ${words.slice(0, 2).join(' ')} --help` : `did you mean ${near}?`,
     }),
     false,
   )
@@ -119,28 +130,36 @@ function usage(error: CommanderError, argv: readonly string[], shown: Terminal):
 interface Interrupts {
   hit(): boolean
   guarded: Cli['guarded']
+  delegated: Cli['delegated']
 }
 
 function watchInterrupts(shown: Terminal): Interrupts {
-  let current: AbortController | null = null
+  let current: { readonly controller: AbortController; readonly child: boolean } | null = null
   let hit = false
   const onSignal = (): void => {
+    if (current?.child === true) {
+      current.controller.abort()
+      return
+    }
     if (current === null || hit) process.exit(interrupted)
     hit = true
     shown.say('\ninterrupted: putting things back (once more to stop at once; hosts then undo by themselves)')
-    current.abort(new MeshError('MSH0102', 'interrupted'))
+    current.controller.abort(new MeshError('MSH0102', 'interrupted'))
   }
   process.on('SIGINT', onSignal)
   process.on('SIGTERM', onSignal)
+  const within = async <T>(child: boolean, work: (signal: AbortSignal) => Promise<T>): Promise<T> => {
+    const controller = new AbortController()
+    current = { controller, child }
+    try {
+      return await work(controller.signal)
+    } finally {
+      current = null
+    }
+  }
   return {
     hit: () => hit,
-    async guarded(work) {
-      current = new AbortController()
-      try {
-        return await work(current.signal)
-      } finally {
-        current = null
-      }
-    },
+    guarded: (work) => within(false, work),
+    delegated: (work) => within(true, work),
   }
 }

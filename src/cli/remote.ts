@@ -49,6 +49,10 @@ export function readPort(text: string): number {
   return port
 }
 
+export function collectPort(text: string, previous: readonly number[] = []): number[] {
+  return [...previous, readPort(text)]
+}
+
 /** A whole number within bounds, for flags. */
 export function readCount(least: number, most: number): (text: string) => number {
   return (text) => {

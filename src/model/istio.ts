@@ -139,8 +139,20 @@ function checkStructure(document: Parsed, namespace: string, problems: Problem[]
   const closed = checkKeys(value, shape, findings)
   const sound = checkSchema(kind, value, closed, findings)
   if (!sound) return null
-  // The schema and the closed keys have shown that the value has this shape.
-  const resource = { ...value, metadata: { ...metadata, name, namespace: space } } as unknown as Resource
+  // The schema and the closed keys have shown that the value has this shape. What a Kubernetes API server adds is left
+  // out: agents refuse objects with fields that they do not know.
+  const { labels, annotations } = metadata
+  const resource = {
+    apiVersion: value['apiVersion'],
+    kind,
+    metadata: {
+      name,
+      namespace: space,
+      ...(labels === undefined ? {} : { labels }),
+      ...(annotations === undefined ? {} : { annotations }),
+    },
+    spec: value['spec'],
+  } as unknown as Resource
   return {
     resource,
     findings,

@@ -164,7 +164,9 @@ items:
 `
   const { resources, problems } = checkTexts([{ source: 'f', text }])
   assert.deepEqual(problems.map(printProblem), [])
-  assert.equal(resources[0]?.metadata.namespace, 'shop')
+  // Agents refuse what they do not know, so it is not stored.
+  assert.deepEqual(resources[0]?.metadata, { name: 'web', namespace: 'shop', labels: { a: 'b' } })
+  assert.deepEqual(Object.keys(resources[0]), ['apiVersion', 'kind', 'metadata', 'spec'])
 })
 
 test('one bad object does not hide another', () => {

@@ -7,7 +7,7 @@ import { printProblem, refuse } from '../../model/problem.ts'
 import type { ServiceDeclaration } from '../../model/service.ts'
 import { collect, examples, subcommand, type Cli } from '../cli.ts'
 import { checkJoinFlags, type JoinFlags } from '../hostplan.ts'
-import { addSshFlags, readCount, readPort, type SshFlags } from '../remote.ts'
+import { addSshFlags, collectPort, readCount, type SshFlags } from '../remote.ts'
 
 export interface JoinCommandFlags extends JoinFlags, SshFlags {
   readonly service?: string[]
@@ -41,10 +41,7 @@ export function register(program: Command, cli: Cli): void {
         .default('mesh'),
     )
     .option('--no-inbound', 'do not redirect connections to declared ports')
-    .option('--exclude-port <port>', 'never redirect it; may be repeated', (text, all: number[] = []) => [
-      ...all,
-      readPort(text),
-    ])
+    .option('--exclude-port <port>', 'never redirect it; may be repeated', collectPort)
     .option('--exclude-cidr <network>', 'never redirect to it; may be repeated', collect)
     .addOption(
       new Option('--dns <how>', 'names of the mesh')

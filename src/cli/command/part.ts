@@ -13,7 +13,7 @@ export function register(program: Command, cli: Cli): void {
     const command = subcommand(program, `${part} [args...]`)
     command.allowUnknownOption().passThroughOptions().helpOption(false)
     command.action(async (args: string[]) =>
-      cli.exit(await cli.guarded((signal) => runPart(part, args, signal))),
+      cli.exit(await cli.delegated((signal) => runPart(part, args, signal))),
     )
   }
 }

@@ -1,0 +1,171 @@
+// Every certificate that matters and the time it has left. Reads what it can: expired ones are what it is for.
+import { systemClock } from '../clock.ts'
+import { Exit, MeshError, reason } from '../errors.ts'
+import { ageText } from '../model/duration.ts'
+import { readCertificates, type Certificate } from '../pki/cert.ts'
+import { connectRegistry } from '../registry/client.ts'
+import type { Cli } from './cli.ts'
+import { contextStore, meshFiles, type ContextStore, type MeshContext } from './context.ts'
+import { printList, type Format } from './output.ts'
+import { readReports } from './reports.ts'
+import { openSigner } from './session.ts'
+
+export type Runway = 'ok' | 'soon' | 'expired' | 'unknown'
+
+export interface CertificateRow {
+  readonly kind: 'root' | 'issuing' | 'operator' | 'host'
+  readonly name: string
+  /** Milliseconds since the epoch; null: not known. */
+  readonly notBefore: number | null
+  readonly notAfter: number | null
+  readonly state: Runway
+  readonly hint: string
+}
+
+const day = 86_400_000
+
+export async function printCertificates(cli: Cli, format: Format): Promise<void> {
+  const now = systemClock.now()
+  const rows = await readRows(cli, now)
+  const paint = cli.terminal.paint
+  const color = { ok: paint.green, soon: paint.yellow, expired: paint.red, unknown: paint.dim }
+  printList(cli.terminal, format, {
+    kind: 'CertificateList',
+    rows,
+    columns: [
+      { title: 'CERTIFICATE', value: (row) => row.kind },
+      { title: 'NAME', value: (row) => row.name, shrink: true },
+      { title: 'ENDS', value: (row) => (row.notAfter === null ? '-' : stamp(row.notAfter)) },
+      { title: 'LEFT', value: (row) => left(row.notAfter, now), right: true },
+      { title: 'STATE', value: (row) => row.state, paint: (text, row) => color[row.state](text) },
+      { title: 'FIX', value: (row) => row.hint, wide: true },
+    ],
+    name: (row) => `${row.kind}/${row.name}`,
+    json: (row) => ({
+      ...row,
+      notBefore: row.notBefore === null ? null : new Date(row.notBefore).toISOString(),
+      notAfter: row.notAfter === null ? null : new Date(row.notAfter).toISOString(),
+      leftSeconds: row.notAfter === null ? null : Math.round((row.notAfter - now) / 1000),
+    }),
+    empty: 'no certificates',
+  })
+  const bad = rows.filter((row) => row.state === 'soon' || row.state === 'expired')
+  if (format === 'table') for (const row of bad) cli.terminal.say(`${row.kind} ${row.name}: ${row.hint}`)
+  if (bad.length > 0) cli.exit(Exit.findings)
+}
+
+export async function readRows(cli: Cli, now: number): Promise<CertificateRow[]> {
+  const store = contextStore(cli)
+  const { name, context } = await store.choose(cli.globals().context)
+  const roots = await store.readFile(name, meshFiles.roots)
+  const chain = await store.readFile(name, meshFiles.operatorChain)
+  const [leaf, ...between] = readCertificates(chain)
+  const renewRoot = 'a new root must be spread to every host before this one ends'
+  const renewOperator = 'renews itself with the next command that reaches control'
+  return [
+    ...readCertificates(roots).map((root) => row('root', root.subject, root, now, 365 * day, renewRoot)),
+    ...(await issuingRows(cli, store, name, context, between, now)),
+    ...(leaf === undefined ? [] : [row('operator', context.operator, leaf, now, 7 * day, renewOperator)]),
+    ...(await hostRows(cli, store, name, context, now)),
+  ]
+}
+
+/** From control; where it is away, from the operator's own chain. */
+async function issuingRows(
+  cli: Cli,
+  store: ContextStore,
+  name: string,
+  context: MeshContext,
+  between: readonly Certificate[],
+  now: number,
+): Promise<CertificateRow[]> {
+  const hint = 'meshctl init again on the control host makes a new issuing certificate (needs the root key)'
+  const own = between.map((one) => row('issuing', one.subject, one, now, 30 * day, hint))
+  try {
+    const signer = await openSigner(store, name, context, (text) => cli.terminal.say(text))
+    const notAfter = Date.parse((await signer.status()).issuingNotAfter)
+    const known = own.find((one) => one.notAfter === notAfter)
+    if (known !== undefined) return [known]
+    const state = runway(notAfter, now, 30 * day)
+    return [
+      {
+        kind: 'issuing',
+        name: 'of control',
+        notBefore: null,
+        notAfter,
+        state,
+        hint: state === 'ok' ? '' : hint,
+      },
+    ]
+  } catch (error) {
+    if (!(error instanceof MeshError)) throw error
+    cli.terminal.say(`warning: ${error.message}; the issuing certificate shown is the one this operator has`)
+    return own
+  }
+}
+
+async function hostRows(
+  cli: Cli,
+  store: ContextStore,
+  name: string,
+  context: MeshContext,
+  now: number,
+): Promise<CertificateRow[]> {
+  const registry = connectRegistry(await store.registryConfig(name, context))
+  try {
+    return (await readReports(registry, context.mesh)).map(({ host, certificateNotAfter }) => {
+      // Renewed at half of their life (24 h): less than a quarter left means that renewals fail.
+      const state = certificateNotAfter > 0 ? runway(certificateNotAfter, now, 2 * 3_600_000) : 'unknown'
+      const hint =
+        state === 'ok' || state === 'unknown'
+          ? ''
+          : `meshctl agent renew on ${host}; meshctl logs ${host} --agent says why it was not`
+      return {
+        kind: 'host',
+        name: host,
+        notBefore: null,
+        notAfter: certificateNotAfter > 0 ? certificateNotAfter : null,
+        state,
+        hint,
+      }
+    })
+  } catch (error) {
+    cli.terminal.say(`warning: ${reason(error)}; certificates of hosts are not shown`)
+    return []
+  } finally {
+    registry.close()
+  }
+}
+
+function row(
+  kind: CertificateRow['kind'],
+  name: string,
+  certificate: Certificate,
+  now: number,
+  soon: number,
+  hint: string,
+): CertificateRow {
+  const state = runway(certificate.notAfter, now, soon)
+  return {
+    kind,
+    name,
+    notBefore: certificate.notBefore,
+    notAfter: certificate.notAfter,
+    state,
+    hint: state === 'ok' ? '' : hint,
+  }
+}
+
+export function runway(notAfter: number, now: number, soon: number): Runway {
+  if (notAfter <= now) return 'expired'
+  return notAfter - now < soon ? 'soon' : 'ok'
+}
+
+function left(notAfter: number | null, now: number): string {
+  if (notAfter === null) return '-'
+  return notAfter > now ? ageText(notAfter - now) : `-${ageText(now - notAfter)}`
+}
+
+function stamp(ms: number): string {
+  return `${new Date(ms).toISOString().slice(0, 16).replace('T', ' ')}Z`
+}
