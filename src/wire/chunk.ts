@@ -1,5 +1,5 @@
 // The chunked transfer coding (RFC 9112 7.1), scanned while its bytes pass by unchanged.
-import { COLON, CR, LF, SP, TAB, hex, text, token } from './bytes.ts'
+import { COLON, CR, LF, SP, TAB, hashOf, hex, text, token } from './bytes.ts'
 import { Fault } from './fault.ts'
 
 /** Bytes of one chunk-size line with its extensions. */
@@ -7,6 +7,20 @@ const maxLine = 1024
 /** Bytes of framing beyond 16 per chunk and two per byte of data, over a message: floods of tiny or padded chunks end here. */
 const maxOverhead = 16384
 const maxTrailer = 8192
+
+// Fields that mean something before the body: framing, routing, credentials, identity. Some servers merge trailers into
+// the headers, and then these would come in behind the back of every check (RFC 9110 6.5.1). Kept as hashes: a name that
+// merely collides is refused too, which harms nobody.
+const forbidden: ReadonlySet<number> = new Set(
+  (
+    'host content-length transfer-encoding connection keep-alive te trailer upgrade expect max-forwards range ' +
+    'authorization proxy-authorization proxy-authenticate www-authenticate cookie set-cookie forwarded ' +
+    'content-type content-encoding content-range cache-control location x-request-id x-real-ip traceparent'
+  )
+    .split(' ')
+    .map(hashOf),
+)
+const forbiddenPrefixes: ReadonlySet<number> = new Set(['x-forwarded-', 'x-envoy-', 'x-meshctl-'].map(hashOf))
 
 // States: which byte comes next.
 const SIZE_FIRST = 0
@@ -47,6 +61,7 @@ export class ChunkScanner {
   #line = 0
   #overhead = 0
   #trailerBytes = 0
+  #nameHash = 0
 
   /** Makes it ready for the next message. */
   reset(): void {
@@ -173,14 +188,20 @@ export class ChunkScanner {
           return 0
         }
         this.hasTrailer = true
+        this.#nameHash = token[byte]!
         this.#state = NAME
         if (byte === LF) return Fault.bareLf
         if (byte === SP || byte === TAB) return Fault.fold
         return token[byte] === 0 ? Fault.trailer : 0
       case NAME:
-        if (byte === COLON) this.#state = VALUE
-        else if (token[byte] === 0) return Fault.trailer
-        return 0
+        if (byte === COLON) {
+          this.#state = VALUE
+          return forbidden.has(this.#nameHash) ? Fault.forbiddenTrailer : 0
+        }
+        if (token[byte] === 0) return Fault.trailer
+        this.#nameHash = Math.imul(this.#nameHash, 33) ^ token[byte]!
+        // A dash ends every prefix of interest.
+        return byte === 45 && forbiddenPrefixes.has(this.#nameHash) ? Fault.forbiddenTrailer : 0
       case VALUE:
         if (byte === CR) this.#state = VALUE_LF
         else if (byte === LF) return Fault.bareLf

@@ -42,6 +42,7 @@ export const Fault = {
   chunkOverhead: -44,
   trailer: -45,
   trailerTooLarge: -46,
+  forbiddenTrailer: -47,
 } as const
 
 export type FaultCode = (typeof Fault)[keyof typeof Fault]

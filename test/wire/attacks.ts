@@ -114,6 +114,9 @@ const framing: Bad[] = [
   bad('trailer with space before the colon', 'trailer', chunked('0\r\nX : a\r\n\r\n')),
   bad('trailer folded', 'fold', chunked('0\r\nX: a\r\n b\r\n\r\n')),
   bad('trailer with NUL', 'trailer', chunked('0\r\nX: a\0\r\n\r\n')),
+  bad('trailer with a length', 'forbidden_trailer', chunked('0\r\nContent-Length: 5\r\n\r\n')),
+  bad('trailer with credentials', 'forbidden_trailer', chunked('0\r\nA: b\r\nauthorization: x\r\n\r\n')),
+  bad('trailer with an identity', 'forbidden_trailer', chunked('0\r\nX-Forwarded-Client-Cert: x\r\n\r\n')),
   bad('trailer too large', 'trailer_too_large', chunked(`0\r\nX: ${'a'.repeat(9000)}\r\n\r\n`), 431),
 ]
 
