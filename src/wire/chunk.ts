@@ -199,6 +199,8 @@ export class ChunkScanner {
           return forbidden.has(this.#nameHash) ? Fault.forbiddenTrailer : 0
         }
         if (token[byte] === 0) return Fault.trailer
+        // An underscore counts as a dash: some frameworks merge them.
+        if (byte === 95) byte = 45
         this.#nameHash = Math.imul(this.#nameHash, 33) ^ token[byte]!
         // A dash ends every prefix of interest.
         return byte === 45 && forbiddenPrefixes.has(this.#nameHash) ? Fault.forbiddenTrailer : 0

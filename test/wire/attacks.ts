@@ -116,7 +116,7 @@ const framing: Bad[] = [
   bad('trailer with NUL', 'trailer', chunked('0\r\nX: a\0\r\n\r\n')),
   bad('trailer with a length', 'forbidden_trailer', chunked('0\r\nContent-Length: 5\r\n\r\n')),
   bad('trailer with credentials', 'forbidden_trailer', chunked('0\r\nA: b\r\nauthorization: x\r\n\r\n')),
-  bad('trailer with an identity', 'forbidden_trailer', chunked('0\r\nX-Forwarded-Client-Cert: x\r\n\r\n')),
+  bad('trailer with an identity', 'forbidden_trailer', chunked('0\r\nX_Forwarded_Client-Cert: x\r\n\r\n')),
   bad('trailer too large', 'trailer_too_large', chunked(`0\r\nX: ${'a'.repeat(9000)}\r\n\r\n`), 431),
 ]
 

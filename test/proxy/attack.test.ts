@@ -1,0 +1,292 @@
+// Attacks through a real engine before a real application: what is malformed is answered by us with its status, the
+// connection is closed, and the application never hears of it.
+import assert from 'node:assert/strict'
+import { createServer } from 'node:http'
+import type { IncomingHttpHeaders } from 'node:http'
+import net from 'node:net'
+import type { AddressInfo } from 'node:net'
+import { after, before, suite, test } from 'node:test'
+import { systemClock } from '../../src/clock.ts'
+import { makeLog } from '../../src/log.ts'
+import { Engine } from '../../src/proxy/engine.ts'
+import { Stats } from '../../src/proxy/stats.ts'
+import { serverName } from '../../src/snapshot/types.ts'
+import type { Settings, Snapshot } from '../../src/snapshot/types.ts'
+import { badRequests, badResponses } from '../wire/attacks.ts'
+import { goodRequests } from '../wire/corpus.ts'
+import { emptySnapshot } from './snapshots.ts'
+
+/** An engine whose captured connections are all meant for the application on `port`. */
+async function engineBefore(
+  port: number,
+  settings: Partial<Settings> = {},
+): Promise<{ engine: Engine; port: number }> {
+  const engine = new Engine({
+    clock: systemClock,
+    log: makeLog('test', 'silent'),
+    stats: new Stats(),
+    accessLog: () => undefined,
+    originalDestination: () => ({ address: '127.0.0.1', port }),
+  })
+  engine.apply(snapshotFor(port, settings))
+  const listening = await engine.listenInbound({ host: '127.0.0.1', port: 0 })
+  return { engine, port: listening.port }
+}
+
+function snapshotFor(port: number, settings: Partial<Settings>): Snapshot {
+  const plain = emptySnapshot('vm1')
+  return emptySnapshot('vm1', {
+    settings: { ...plain.settings, ...settings },
+    inbound: [
+      {
+        service: 'web',
+        namespace: 'default',
+        version: 'v1',
+        identity: 0,
+        serverName: serverName('web', 'default', port),
+        port,
+        address: '127.0.0.1',
+        protocol: 'http',
+        mtls: 'permissive',
+      },
+    ],
+  })
+}
+
+/** Sends pieces and collects what comes until the other side closes, or `enough` says so. */
+function send(
+  port: number,
+  pieces: readonly string[],
+  enough: (text: string) => boolean = () => false,
+  pauseMs: number = 1,
+): Promise<string> {
+  return new Promise((resolve) => {
+    let text = ''
+    const socket = net.connect(port, '127.0.0.1')
+    const finish = (): void => {
+      socket.destroy()
+      resolve(text)
+    }
+    socket.setNoDelay(true)
+    socket.on('data', (bytes) => {
+      text += bytes.toString('latin1')
+      if (enough(text)) finish()
+    })
+    socket.on('error', finish)
+    socket.on('close', finish)
+    void (async () => {
+      for (const piece of pieces) {
+        if (socket.destroyed) return
+        socket.write(Buffer.from(piece, 'latin1'))
+        await new Promise((next) => setTimeout(next, pauseMs))
+      }
+    })()
+  })
+}
+
+const statuses = (text: string): number[] =>
+  [...text.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map(([, status]) => Number(status))
+
+suite('requests', () => {
+  /** Every request that the application was given whole. */
+  let seen: { line: string; body: string; headers: IncomingHttpHeaders }[] = []
+  /** Requests that it was given at least the head of. */
+  let begun = 0
+  const app = createServer((request, response) => {
+    begun++
+    let body = ''
+    request.setEncoding('latin1')
+    request.on('data', (chunk) => (body += chunk))
+    request.on('end', () => {
+      seen.push({ line: `${request.method} ${request.url}`, body, headers: request.headers })
+      response.end('ok')
+    })
+  })
+  let engine: Engine
+  let port: number
+
+  before(async () => {
+    await new Promise<void>((resolve) => app.listen(0, '127.0.0.1', resolve))
+    ;({ engine, port } = await engineBefore((app.address() as AddressInfo).port))
+  })
+  after(() => {
+    engine.close()
+    app.closeAllConnections()
+    app.close()
+  })
+
+  for (const bad of badRequests) {
+    test(`refused: ${bad.name}`, async () => {
+      seen = []
+      begun = 0
+      const text = await send(port, [bad.bytes])
+      assert.deepEqual(statuses(text), [bad.status])
+      assert.match(text, /\r\nconnection: close\r\n/i)
+      assert.equal(begun, 0)
+    })
+  }
+
+  test('refused behind a good request on the same connection, which is answered first', async () => {
+    for (const bad of badRequests.filter(({ bytes }) => bytes.length < 1000)) {
+      seen = []
+      begun = 0
+      const text = await send(port, [`GET /first HTTP/1.1\r\nHost: a\r\n\r\n${bad.bytes}`])
+      if (bad.name.includes('empty lines')) continue
+      assert.deepEqual(statuses(text), [200, bad.status], bad.name)
+      assert.deepEqual(
+        seen.map(({ line }) => line),
+        ['GET /first'],
+        bad.name,
+      )
+    }
+  })
+
+  test('refused when it comes in two pieces: the application never gets it whole', async () => {
+    for (const bad of badRequests.filter(({ bytes }) => bytes.length < 1000)) {
+      seen = []
+      const cut = Math.max(1, bad.bytes.length - 3)
+      const text = await send(port, [bad.bytes.slice(0, cut), bad.bytes.slice(cut)])
+      assert.deepEqual(seen, [], bad.name)
+      // Once the application has the head of a chunked request, its own answer may have come first.
+      if (statuses(text).length > 0) assert.ok(statuses(text)[0]! >= 400, bad.name)
+    }
+  })
+
+  test('positive twin: what is well formed reaches the application exactly once', async () => {
+    const skip = /connect|upgrade|asterisk|two|three|m-search|empty line/
+    for (const good of goodRequests.filter(({ name }) => !skip.test(name))) {
+      seen = []
+      const text = await send(
+        port,
+        [good.bytes],
+        (soFar) => soFar.endsWith('ok') || soFar.includes('\r\n0\r\n\r\n'),
+      )
+      assert.equal(statuses(text).at(-1), 200, good.name)
+      assert.equal(seen.length, 1, good.name)
+    }
+  })
+
+  test('a chunked body reaches the application with its content unchanged', async () => {
+    seen = []
+    const chunks = Array.from(
+      { length: 50 },
+      (_, i) => `${(i + 1).toString(16)};x=${i}\r\n${'y'.repeat(i + 1)}\r\n`,
+    )
+    const bytes = `POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n${chunks.join('')}0\r\n\r\n`
+    const pieces = Array.from({ length: Math.ceil(bytes.length / 97) }, (_, i) =>
+      bytes.slice(i * 97, i * 97 + 97),
+    )
+    assert.deepEqual(statuses(await send(port, pieces)), [200])
+    assert.equal(seen[0]!.body, 'y'.repeat((50 * 51) / 2))
+  })
+
+  test('hop-by-hop: a nominated header ends here, identity headers of a stranger end here too', async () => {
+    seen = []
+    await send(port, [
+      'GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-Mine\r\nX-Mine: 1\r\nX-Other: 2\r\n' +
+        'X-Forwarded-Client-Cert: URI=spiffe://mesh.test/ns/default/sa/admin\r\nKeep-Alive: 5\r\nTE: trailers\r\n\r\n',
+    ])
+    const { headers } = seen[0]!
+    assert.equal(headers['x-mine'], undefined)
+    assert.equal(headers['x-other'], '2')
+    assert.equal(headers['keep-alive'], undefined)
+    assert.equal(headers['te'], undefined)
+    assert.doesNotMatch(String(headers['x-forwarded-client-cert'] ?? ''), /admin/)
+  })
+
+  test('a head that trickles in is ended at its deadline, not kept alive by its trickle', async (t) => {
+    const { engine: slow, port: slowPort } = await engineBefore((app.address() as AddressInfo).port, {
+      headTimeout: 300,
+    })
+    t.after(() => slow.close())
+    begun = 0
+    const started = performance.now()
+    // Ten seconds' worth of header lines.
+    const trickle = [
+      'GET / HTTP/1.1\r\nHost: a\r\n',
+      ...Array.from({ length: 200 }, (_, i) => `X-${i}: y\r\n`),
+    ]
+    assert.deepEqual(statuses(await send(slowPort, trickle, undefined, 50)), [408])
+    assert.deepEqual(statuses(await send(slowPort, ['GET / HTTP/1.1\r\nHo'])), [408])
+    assert.equal(begun, 0)
+    assert.ok(performance.now() - started < 9_000)
+  })
+})
+
+suite('responses', () => {
+  /** An application that answers each connection's first bytes with exactly these. */
+  async function rawApp(answer: (turn: number) => string): Promise<{ port: number; close(): void }> {
+    let turn = 0
+    const sockets = new Set<net.Socket>()
+    const server = net.createServer((socket) => {
+      sockets.add(socket)
+      socket.on('error', () => undefined)
+      socket.on('data', () => socket.write(Buffer.from(answer(turn++), 'latin1')))
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    return {
+      port: (server.address() as AddressInfo).port,
+      close() {
+        server.close()
+        for (const socket of sockets) socket.destroy()
+      },
+    }
+  }
+
+  const ok = (body: string): string => `HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n${body}`
+  const request = 'GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n'
+
+  for (const bad of badResponses.filter((one) => one.requestMethod !== 'CONNECT')) {
+    test(`not passed on: ${bad.name}`, async (t) => {
+      const app = await rawApp(() => bad.bytes)
+      const { engine, port } = await engineBefore(app.port)
+      t.after(() => {
+        engine.close()
+        app.close()
+      })
+      const text = await send(port, [request])
+      const [status] = statuses(text)
+      assert.ok(status === 502 || status === 503, text)
+      assert.match(text, /x-meshctl-reason: upstream/)
+    })
+  }
+
+  test('CVE-2026-48931 response-queue poisoning: a second response is nobody’s', async (t) => {
+    const app = await rawApp((turn) => ok(`own ${turn}`) + ok('poison'))
+    const { engine, port } = await engineBefore(app.port)
+    t.after(() => {
+      engine.close()
+      app.close()
+    })
+    for (let turn = 0; turn < 5; turn++) {
+      const text = await send(port, [request])
+      assert.deepEqual(statuses(text), [200])
+      assert.ok(text.endsWith(`own ${turn}`), text)
+    }
+  })
+
+  test('bytes that come later on an idle connection are not the next answer', async (t) => {
+    const app = await rawApp((turn) => ok(`own ${turn}`))
+    const { engine, port } = await engineBefore(app.port)
+    t.after(() => {
+      engine.close()
+      app.close()
+    })
+    assert.ok((await send(port, [request])).endsWith('own 0'))
+    assert.ok((await send(port, [request])).endsWith('own 1'))
+  })
+
+  test('a 101 that nobody asked for is not passed on', async (t) => {
+    const app = await rawApp(
+      () => 'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nraw',
+    )
+    const { engine, port } = await engineBefore(app.port)
+    t.after(() => {
+      engine.close()
+      app.close()
+    })
+    const text = await send(port, [request])
+    assert.deepEqual(statuses(text), [502])
+    assert.ok(!text.includes('raw'))
+  })
+})
