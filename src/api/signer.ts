@@ -1,6 +1,5 @@
 // The control process's API: JSON over HTTPS on port 15012. Mutual TLS except `join`, which a single-use grant opens.
 // Server and callers prove SPIFFE ids of the mesh's trust domain, never host names.
-import type { HostConfig } from '../model/host.ts'
 
 /** spiffe://<trust-domain>/control and …/operator/<name> */
 export const controlSpiffe = (trustDomain: string): string => `spiffe://${trustDomain}/control`
@@ -105,24 +104,3 @@ export interface ControlConfig {
   readonly leafSeconds: number
 }
 // Beside it: ca/roots.pem, ca/issuing.pem (issuing certificate), ca/issuing.key (0600), state/ (SQLite files).
-
-/**
- * What `agent.js enroll` reads as JSON on its standard input, at join. It makes the keys on the host, posts JoinRequest
- * and writes identity/, roots.pem and host.json (`config`, with the reply's registryToken where config has none).
- * An empty grant: renew with the leafs that are there (an update of a joined host).
- */
-export interface EnrollInput {
-  readonly schema: 1
-  readonly grant: string
-  /** PEM roots: what the host trusts at its first call. */
-  readonly roots: string
-  readonly config: HostConfig
-}
-
-/** What `agent.js enroll` prints, one line of JSON. */
-export interface EnrollOutput {
-  readonly schema: 1
-  readonly spiffe: readonly string[]
-  /** Earliest end of a leaf, ms since the epoch. */
-  readonly notAfter: number
-}

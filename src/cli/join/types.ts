@@ -1,5 +1,5 @@
 // What the commands `join`, `leave` and `init` hand to the transactions, and what they get back.
-import type { EnrollInput } from '../../api/signer.ts'
+import type { HostFacts } from '../../host/facts.ts'
 import type { Host } from '../../host/host.ts'
 import type { Finding } from '../../host/preflight.ts'
 import type { HostConfig } from '../../model/host.ts'
@@ -42,21 +42,27 @@ export interface Grant {
 export interface JoinOptions {
   /** host.json as the host shall have it; `registry.token` null when the signer hands one out at enrolment. */
   readonly config: HostConfig
+  /** The host's public SSH key, `ssh-ed25519 AAAA…`; '' for this machine: found by itself. */
+  readonly sshHostKey: string
+  /** Facts that were gathered already; default: gathered anew. */
+  readonly facts?: HostFacts | undefined
   /** The release folder to send; default: the one this command runs from. */
   readonly release?: string | undefined
   /** Asks control for a grant pinned to the host's SSH host key (GrantRequest). */
   readonly requestGrant: (sshHostKey: string) => Promise<Grant>
   /** Takes the grant back: DELETE /v1/hosts/<name>. Called when a first join fails after `grant`. */
   readonly revoke: () => Promise<void>
+  /** Records these services at control again, when an update that had changed them fails. */
+  readonly entitle?: ((services: readonly { name: string; namespace: string }[]) => Promise<void>) | undefined
   /** Removes what the host registered; called on failure of a first join after `start`. */
   readonly deregister: () => Promise<void>
   /** Whether the registry lists this host's services by now; polled in `probe` until true. */
   readonly registered: () => Promise<boolean>
-  /** Opens a second, fresh connection to the same host; null: not possible (this machine itself). */
+  /** Opens a fresh connection to the same host; null: not possible (this machine itself). */
   readonly reconnect: (() => Promise<Host>) | null
   /** A name outside the mesh that must resolve after the join as it did before; default: the host's own choice. */
   readonly outsideName?: string | undefined
-  /** Goes on where preflight only warns; errors always stop. */
+  /** Systemd timers for renew, verify and report; false: cron lines are in the result instead. */
   readonly timers: boolean
   /** Joins again even where nothing changed. */
   readonly force?: boolean | undefined
@@ -77,6 +83,8 @@ export interface JoinResult {
 }
 
 export interface LeaveOptions {
+  /** Holds undo.sh, should the host's copy be lost; default: the one this command runs from. */
+  readonly release?: string | undefined
   /** How long peers get to stop using the host. */
   readonly drainSeconds?: number | undefined
   /** Revokes the host at control and removes it from the registry; failures are reported, not thrown. */
@@ -93,5 +101,3 @@ export interface LeaveResult {
   /** What could not be done elsewhere (control or registry unreachable). */
   readonly warnings: readonly string[]
 }
-
-export type { EnrollInput }

@@ -1,0 +1,186 @@
+// The steps by which a host gets what join puts on it. Each is idempotent.
+import { MeshError } from '../../errors.ts'
+import type { HostFacts } from '../../host/facts.ts'
+import { quote, type Host } from '../../host/host.ts'
+import { must } from '../../host/local.ts'
+import type { Release } from '../../host/release.ts'
+import { syncDropIns } from '../../host/units.ts'
+import type { HostConfig } from '../../model/host.ts'
+import { pathsUnder, units, users } from '../../paths.ts'
+import { hostUnits, timerUnits, type UnitFile } from './unitfiles.ts'
+
+const paths = pathsUnder()
+
+/** The journal, and the folders that a join may be the first to need. */
+export async function makeJournal(host: Host): Promise<void> {
+  const wants = ['multi-user.target.wants', 'sockets.target.wants', 'timers.target.wants']
+  const noted = [...wants.map((name) => `${paths.systemd}/${name}`), '/usr/local/bin', '/opt']
+  await must(
+    host,
+    'make the journal',
+    `umask 022; mkdir -p ${paths.lib} && mkdir -p -m 0700 ${paths.journal} && ` +
+      noted
+        .map(
+          (folder) =>
+            `{ [ -d ${folder} ] || { echo ${folder} >> ${paths.journal}/folders && mkdir -p ${folder}; }; }`,
+        )
+        .join(' && '),
+  )
+}
+
+/** Keeps what an update is about to change, for `undo.sh previous`. */
+export async function savePrevious(host: Host): Promise<void> {
+  const saved = `${paths.journal}/previous`
+  await must(
+    host,
+    'keep the installation that is there',
+    `set -e; umask 077; rm -rf ${saved}; mkdir ${saved}; readlink ${paths.current} > ${saved}/release; cd /; ` +
+      `{ for timer in ${timerUnits.join(' ')}; do systemctl is-enabled --quiet $timer 2>/dev/null && echo $timer; done; true; } > ${saved}/timers; ` +
+      `tar -cpf ${saved}/saved.tar.new $(ls -d etc/meshctl var/lib/meshctl/identity usr/local/bin/meshctl ` +
+      `etc/systemd/system/meshctl-agent.* etc/systemd/system/meshctl-proxy.* etc/systemd/system/meshctl-re* etc/systemd/system/meshctl-verify.* ` +
+      `etc/systemd/system/*.d/50-meshctl.conf 2>/dev/null); mv ${saved}/saved.tar.new ${saved}/saved.tar`,
+  )
+}
+
+/** The proxy's user, and the folders of the agent. */
+export async function makeUser(host: Host): Promise<void> {
+  const user = users.proxy
+  await must(
+    host,
+    `make the user ${user}`,
+    // Noted before it is made: undo must know even if this is the last thing that happens.
+    `getent passwd ${user} >/dev/null || { touch ${paths.journal}/user && useradd --system --user-group --no-create-home ` +
+      `--home-dir /nonexistent --shell "$(PATH=$PATH:/usr/sbin:/sbin command -v nologin || echo /bin/false)" ${user}; }`,
+  )
+  await must(
+    host,
+    'make the folders',
+    `umask 022; mkdir -p -m 0755 ${paths.etc} && mkdir -p -m 0700 ${paths.identity} ${paths.state}`,
+  )
+}
+
+export interface Enrolment {
+  readonly grant: string
+  readonly roots: string
+}
+
+/** Has the host make its keys and join at the signer; the registry token it got, null with a real Consul. */
+export async function enroll(
+  host: Host,
+  release: Release,
+  config: HostConfig,
+  given: Enrolment,
+): Promise<string | null> {
+  const input = {
+    grant: given.grant,
+    signers: config.signers,
+    roots: given.roots,
+    mesh: config.mesh,
+    trustDomain: config.trustDomain,
+    host: config.host,
+    services: config.services.map(({ name, namespace }) => ({ name, namespace })),
+  }
+  const folder = `${paths.opt}/release/${release.release.hash}`
+  const result = await host.run(
+    `LD_LIBRARY_PATH=${folder} ${folder}/node --disable-warning=ExperimentalWarning ${folder}/agent.js enroll`,
+    { root: true, input: JSON.stringify(input), secret: true, timeoutMs: 60_000 },
+  )
+  if (result.status !== 0) {
+    throw new MeshError('MSH0507', `${host.label}: enrolment failed: ${lastLine(result.stderr)}`, {
+      hint: `the host must reach ${config.signers.join(', ')}`,
+    })
+  }
+  const reply = JSON.parse(result.stdout.trim().split('\n').at(-1) ?? '{}') as {
+    registryToken?: string | null
+  }
+  return reply.registryToken ?? null
+}
+
+/** host.json, root's alone: it may hold the registry's token. */
+export async function writeConfig(host: Host, config: HostConfig): Promise<void> {
+  await host.put(paths.hostConfig, `${JSON.stringify(config, null, 2)}\n`, { mode: 0o600 })
+}
+
+/** The host.json that is there; null: none, or not readable as one. */
+export async function readConfig(host: Host): Promise<HostConfig | null> {
+  const text = await host.get(paths.hostConfig, { root: true })
+  if (text === null) return null
+  try {
+    return JSON.parse(text.toString()) as HostConfig
+  } catch {
+    return null
+  }
+}
+
+/** Paths of unit files whose text differs on the host, or that are not there. */
+export async function changedUnits(host: Host, files: readonly UnitFile[]): Promise<UnitFile[]> {
+  const changed: UnitFile[] = []
+  for (const file of files) {
+    const there = await host.get(file.path, { root: true })
+    if (there === null || there.toString() !== file.text) changed.push(file)
+  }
+  return changed
+}
+
+export interface UnitChange {
+  readonly socket: boolean
+}
+
+/** Writes units, the command and the drop-ins of units with an identity. */
+export async function writeUnits(
+  host: Host,
+  release: Release,
+  config: HostConfig,
+  options: { facts: HostFacts; timers: boolean },
+): Promise<UnitChange> {
+  const wanted = await hostUnits(release.folder, { ipv6: options.facts.ipv6, timers: options.timers })
+  const changed = await changedUnits(host, wanted)
+  for (const file of changed) await host.put(file.path, file.text, { mode: file.mode })
+  if (!options.timers) {
+    await host.run(
+      `systemctl disable --quiet --now ${timerUnits.join(' ')}; rm -f ${timerUnits.map((name) => `${paths.systemd}/${name}`).join(' ')}`,
+      { root: true },
+    )
+  }
+  await syncDropIns(host, capturedUnits(config))
+  await must(host, 'reload systemd', 'systemctl daemon-reload', { timeoutMs: 60_000 })
+  return { socket: changed.some((file) => file.path.endsWith('.socket')) }
+}
+
+/** Units whose processes speak as a service, as far as anything is captured. */
+export function capturedUnits(config: HostConfig): string[] {
+  if (config.capture.outbound === 'off') return []
+  return config.services.flatMap(({ unit }) => (unit === null ? [] : [unit]))
+}
+
+/** Starts everything, or takes an update into use; the sockets stay open unless they changed. */
+export async function startUnits(
+  host: Host,
+  change: UnitChange & { update: boolean; timers: boolean },
+): Promise<void> {
+  const main = `${units.proxySocket} ${units.proxy} ${units.agent}`
+  await must(host, 'enable the units', `systemctl enable --quiet ${main}`, { timeoutMs: 60_000 })
+  if (change.update && change.socket) {
+    await must(
+      host,
+      'restart the sockets',
+      `systemctl stop ${units.proxySocket} ${units.proxy} && systemctl start ${units.proxySocket}`,
+      {
+        timeoutMs: 120_000,
+      },
+    )
+  }
+  const verb = change.update ? 'restart' : 'start'
+  await must(
+    host,
+    'start the units',
+    `systemctl start ${units.proxySocket} && systemctl ${verb} ${units.proxy} && systemctl ${verb} ${units.agent}`,
+    { timeoutMs: 120_000 },
+  )
+  if (change.timers)
+    await must(host, 'start the timers', `systemctl enable --quiet --now ${timerUnits.map(quote).join(' ')}`)
+}
+
+function lastLine(text: string): string {
+  return text.trim().split('\n').at(-1) ?? ''
+}
