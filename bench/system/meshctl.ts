@@ -1,6 +1,6 @@
 // Our own proxy as both hops: one worker each, the original destination read from the kernel after a real REDIRECT, the
 // peer's SPIFFE id checked, routing and metrics on. Config lies where an agent would have left it.
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join, relative, resolve } from 'node:path'
 import { pathsUnder, ports } from '../../src/paths.ts'
 import { snapshotHash } from '../../src/snapshot/hash.ts'
@@ -31,18 +31,8 @@ export async function startMeshctl(setting: Setting): Promise<System> {
     place.file(join(relative(place.dir, pathsUnder(prefix).accessLog), '../.keep'), '')
     const listen =
       side === 'client' ? ['--outbound', `127.0.0.1:${ports.outbound}`] : ['--link', `0.0.0.0:${ports.link}`]
-    return place.start(
-      `meshctl-${side}`,
-      side,
-      cores.proxy,
-      process.execPath,
-      built,
-      '--workers',
-      '1',
-      '--prefix',
-      prefix,
-      ...listen,
-    )
+    const args = [...unitFlags(), built, '--workers', '1', '--prefix', prefix, ...listen]
+    return place.start(`meshctl-${side}`, side, cores.proxy, process.execPath, ...args)
   }
   const pids = [start('server'), start('client')]
   place.run(
@@ -67,6 +57,15 @@ export async function startMeshctl(setting: Setting): Promise<System> {
   const url = `http://${vip}:${port}/`
   await place.answers('meshctl', 'client', url)
   return { name: 'meshctl', url, pids }
+}
+
+/** Node's flags as the unit sets them on hosts. */
+function unitFlags(): string[] {
+  const unit = readFileSync(resolve(import.meta.dirname, '../../templates/meshctl-proxy.service'), 'utf8')
+  const flags = /^ExecStart=\S+\/node (.*) \S+\/proxy\.js/m.exec(unit)?.[1]
+  if (flags === undefined)
+    throw new Error('templates/meshctl-proxy.service has no ExecStart that starts proxy.js')
+  return flags.split(' ')
 }
 
 function snapshotOf(side: Side, backendPort: number): Snapshot {

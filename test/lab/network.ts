@@ -71,6 +71,7 @@ Gateway=${network.address}
 Gateway=${network.address6}
 DNS=${network.address}
 IPv6AcceptRA=no
+IPv6DuplicateAddressDetection=0
 DHCP=no
 `
 }
