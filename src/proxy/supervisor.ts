@@ -13,6 +13,7 @@ import type { Reply, Request } from './message.ts'
 import type { HeldSocket } from './sockets.ts'
 import { Stats } from './stats.ts'
 import type { Dump } from './stats.ts'
+import { Usage } from './usage.ts'
 
 const pingTimeoutMs = 1_000
 const watchEveryMs = 2_000
@@ -49,6 +50,7 @@ export class Supervisor {
     'meshctl_proxy_worker_restarts_total',
     'Workers that ended and were replaced.',
   )
+  readonly #usage = new Usage(this.#stats)
   #snapshot: Snapshot | null = null
   #secrets: Secrets | null = null
   #crashes = 0
@@ -136,21 +138,13 @@ export class Supervisor {
         }
       }),
     )
-    const { heapUsed, rss } = process.memoryUsage()
-    const { user, system } = process.cpuUsage()
     const stats = this.#stats
     stats.gauge('meshctl_proxy_workers', 'Workers that serve.').set(this.live)
     stats
       .gauge('meshctl_proxy_ready', '1 when a snapshot is applied and workers serve.')
       .set(this.isReady ? 1 : 0)
     stats.gauge('meshctl_build_info', 'Version of the proxy.', { version }).set(1)
-    stats
-      .gauge('process_cpu_seconds_total', 'CPU time of the supervisor and its workers.')
-      .set((user + system) / 1e6)
-    stats.gauge('process_resident_memory_bytes', 'Memory of the supervisor and its workers.').set(rss)
-    stats
-      .gauge('nodejs_heap_size_used_bytes', 'JavaScript heap in use of the supervisor and its workers.')
-      .set(heapUsed)
+    this.#usage.read()
     const merged = Stats.merge([stats.dump(), this.#past, ...this.#counted.values()])
     return { text: Stats.text(merged), endpoints: [...endpoints.values()] }
   }

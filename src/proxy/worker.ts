@@ -11,6 +11,7 @@ import type { FromWorker, Reply, Request, ToWorker } from './message.ts'
 import { place } from './options.ts'
 import type { Role } from './sockets.ts'
 import { Stats } from './stats.ts'
+import { Usage } from './usage.ts'
 
 /** When the supervisor is gone nobody will ask for a drain; then connections get this long to end. */
 const orphanDrainMs = 5_000
@@ -24,6 +25,7 @@ export function runWorker(args: readonly string[]): void {
 class Worker {
   readonly #log: Log
   readonly #stats = new Stats()
+  readonly #usage = new Usage(this.#stats)
   readonly #access: AccessLog
   readonly #engine: Engine
   readonly #sockets: readonly { role: Role; fd: number }[]
@@ -102,12 +104,7 @@ class Worker {
   }
 
   #dump(): ReturnType<Stats['dump']> {
-    const { heapUsed, rss } = process.memoryUsage()
-    const { user, system } = process.cpuUsage()
-    const help = 'See the supervisor.'
-    this.#stats.gauge('process_cpu_seconds_total', help).set((user + system) / 1e6)
-    this.#stats.gauge('process_resident_memory_bytes', help).set(rss)
-    this.#stats.gauge('nodejs_heap_size_used_bytes', help).set(heapUsed)
+    this.#usage.read()
     this.#stats
       .gauge('meshctl_proxy_access_log_dropped_lines', 'Lines lost to a slow or full disk.')
       .set(this.#access.dropped)

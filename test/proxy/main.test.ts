@@ -10,7 +10,9 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { test } from 'node:test'
 import type { TestContext } from 'node:test'
+import { MeshError } from '../../src/errors.ts'
 import { pathsUnder } from '../../src/paths.ts'
+import { readOptions } from '../../src/proxy/options.ts'
 import { connectPush } from '../../src/snapshot/push.ts'
 import type { PushConnection } from '../../src/snapshot/push.ts'
 import { serverName } from '../../src/snapshot/types.ts'
@@ -128,6 +130,15 @@ function workersOf(pid: number): number[] {
   return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number)
 }
 
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}
+
 test('push, serve, reject, ready, metrics, access log', async (t) => {
   const dir = prefix(t)
   const port = await app(t)
@@ -154,6 +165,7 @@ test('push, serve, reject, ready, metrics, access log', async (t) => {
   )
   assert.equal(counted, 2)
   assert.match(text, /^meshctl_proxy_workers [12]$/m)
+  assert.match(text, /^# TYPE process_cpu_seconds_total counter$/m)
   const log = pathsUnder(dir).accessLog
   await until(async () => readFileSync(log, 'utf8').trim().split('\n').length === 2)
   for (const line of readFileSync(log, 'utf8').trim().split('\n')) JSON.parse(line)
@@ -196,7 +208,7 @@ test('a broken state on disk is left alone: it starts and waits for a push', asy
 
 test('SIGTERM drains: what runs is answered, nothing new is taken, the status is 0', async (t) => {
   const port = await app(t)
-  const proxy = await start(t, prefix(t), port)
+  const proxy = await start(t, prefix(t), port, 1)
   await proxy.push.send({ type: 'snapshot', snapshot: serving(port) })
   const agent = new Agent({ keepAlive: true })
   t.after(() => agent.destroy())
@@ -211,7 +223,7 @@ test('SIGTERM drains: what runs is answered, nothing new is taken, the status is
 
 test('when the supervisor is killed its workers end', async (t) => {
   const port = await app(t)
-  const proxy = await start(t, prefix(t), port)
+  const proxy = await start(t, prefix(t), port, 1)
   await proxy.push.send({ type: 'snapshot', snapshot: serving(port) })
   const workers = workersOf(proxy.process.pid!)
   proxy.process.kill('SIGKILL')
@@ -219,28 +231,44 @@ test('when the supervisor is killed its workers end', async (t) => {
   await until(async () => workers.every((pid) => !isAlive(pid)))
 })
 
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch {
-    return false
-  }
-}
+test('a start that makes no sense ends at once, with a code', async () => {
+  const child = spawn(process.execPath, [main, '--workers', '1'], { stdio: ['ignore', 'ignore', 'pipe'] })
+  let log = ''
+  child.stderr.on('data', (chunk) => (log += chunk))
+  const status = await new Promise((resolve) => child.on('close', resolve))
+  assert.equal(status, 64)
+  assert.match(log, /MSH0703.*there are no sockets to serve/)
+})
 
-test('options that make no sense end it at once with a code', async () => {
+test('options', () => {
   for (const [args, message] of [
-    [['--workers', '0'], 'workers'],
-    [['--nonsense'], 'nonsense'],
-    [['--inbound', 'x'], 'address:port'],
-    [[], 'no sockets'],
+    [['--workers', '0'], /--workers 0/],
+    [['--workers', 'x'], /--workers x/],
+    [['--nonsense'], /nonsense/],
+    [['--inbound', 'x'], /--inbound x is not address:port/],
+    [['--link', '127.0.0.1:65536'], /--link/],
   ] as const) {
-    const child = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'ignore', 'pipe'] })
-    let log = ''
-    child.stderr.on('data', (chunk) => (log += chunk))
-    const status = await new Promise((resolve) => child.on('close', resolve))
-    assert.equal(status, 64)
-    assert.match(log, /MSH0703/)
-    assert.ok(log.includes(message), log)
+    assert.throws(
+      () => readOptions(args),
+      (error) => error instanceof MeshError && error.code === 'MSH0703' && message.test(error.message),
+    )
   }
+  const options = readOptions([
+    '--prefix',
+    '/p',
+    '--inbound',
+    '[::1]:1',
+    '--inbound',
+    '0.0.0.0:2',
+    '--workers',
+    '3',
+  ])
+  assert.deepEqual(options.bind, [
+    { role: 'inbound', host: '::1', port: 1 },
+    { role: 'inbound', host: '0.0.0.0', port: 2 },
+  ])
+  assert.equal(options.workers, 3)
+  assert.equal(options.paths.proxySocket, '/p/run/meshctl/proxy/proxy.sock')
+  assert.deepEqual(options.health, { host: '', port: 15021 })
+  assert.equal(options.destination, null)
 })
