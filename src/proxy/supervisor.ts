@@ -12,7 +12,7 @@ import { Child } from './child.ts'
 import type { Reply, Request } from './message.ts'
 import type { HeldSocket } from './sockets.ts'
 import { Stats } from './stats.ts'
-import type { Dump } from './stats.ts'
+import { mergeEndpoints, Totals } from './totals.ts'
 import { Usage } from './usage.ts'
 
 const pingTimeoutMs = 1_000
@@ -51,6 +51,7 @@ export class Supervisor {
     'Workers that ended and were replaced.',
   )
   readonly #usage = new Usage(this.#stats)
+  readonly #totals = new Totals()
   #snapshot: Snapshot | null = null
   #secrets: Secrets | null = null
   #crashes = 0
@@ -59,9 +60,6 @@ export class Supervisor {
   #wanting: (() => void)[] = []
   /** Config changes happen one at a time, also against workers that are just starting. */
   #turn: Promise<unknown> = Promise.resolve()
-  /** What each worker last counted, so that a crash takes nothing out of the totals. */
-  readonly #counted = new Map<Child, Dump>()
-  #past: Dump = []
 
   constructor(options: SupervisorOptions) {
     this.#options = options
@@ -120,22 +118,13 @@ export class Supervisor {
 
   /** Metrics of all processes as Prometheus text, and the endpoints as all workers see them. */
   async stats(): Promise<{ text: string; endpoints: EndpointHealth[] }> {
-    const endpoints = new Map<string, EndpointHealth>()
-    const children = [...this.#children].filter((child) => child.isLive)
+    const reports: (readonly EndpointHealth[])[] = []
     await Promise.all(
-      children.map(async (child) => {
-        const reply = await child.ask({ type: 'stats' }, pingTimeoutMs)
-        if (reply.type !== 'stats') return
-        if (!child.isGone) this.#counted.set(child, reply.dump)
-        for (const endpoint of reply.endpoints) {
-          const key = `${endpoint.cluster}\0${endpoint.endpoint}`
-          const other = endpoints.get(key)
-          endpoints.set(key, {
-            ...endpoint,
-            ejected: endpoint.ejected || (other?.ejected ?? false),
-            active: endpoint.active + (other?.active ?? 0),
-          })
-        }
+      [...this.#children].map(async (child) => {
+        const reply = child.isLive ? await child.ask({ type: 'stats' }, pingTimeoutMs) : null
+        if (reply?.type !== 'stats') return
+        reports.push(reply.endpoints)
+        if (!child.isGone) this.#totals.record(child.pid, reply.dump)
       }),
     )
     const stats = this.#stats
@@ -145,8 +134,7 @@ export class Supervisor {
       .set(this.isReady ? 1 : 0)
     stats.gauge('meshctl_build_info', 'Version of the proxy.', { version }).set(1)
     this.#usage.read()
-    const merged = Stats.merge([stats.dump(), this.#past, ...this.#counted.values()])
-    return { text: Stats.text(merged), endpoints: [...endpoints.values()] }
+    return { text: Stats.text(this.#totals.with(stats.dump())), endpoints: mergeEndpoints(reports) }
   }
 
   /** Refuses new connections, lets old ones end within `timeout` ms; how many were cut off. No worker comes back. */
@@ -273,11 +261,7 @@ export class Supervisor {
   #gone(child: Child, how: string, wasLive: boolean): void {
     const { clock, log } = this.#options
     this.#children.delete(child)
-    const counted = this.#counted.get(child)
-    if (counted !== undefined) {
-      this.#past = Stats.merge([this.#past, counted.filter(({ kind }) => kind !== 'gauge')])
-      this.#counted.delete(child)
-    }
+    this.#totals.ended(child.pid)
     if (this.#isDraining) return
     if (!wasLive && ++this.#stillborn >= maxStillborn && this.live === 0 && this.#snapshot !== null) {
       log.error({ hash: this.hash }, 'no worker survives the snapshot in force: starting without it')
