@@ -81,9 +81,13 @@ async function one(name: string, out: string): Promise<void> {
     legalComments: 'none',
     logLevel: 'silent',
     plugins: [withoutNativeAddons],
-    // CommonJS packages in the bundle call require() for Node's own modules.
+    // CommonJS packages in the bundle call require() for Node's own modules and ask where they lie.
     banner: {
-      js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
+      js: [
+        "import { createRequire as __createRequire } from 'node:module'",
+        'const require = __createRequire(import.meta.url)',
+        'const { dirname: __dirname, filename: __filename } = import.meta',
+      ].join('\n'),
     },
   })
 }
