@@ -60,6 +60,7 @@ export const causes = {
     'RBAC_NOPLAIN',
     'the service accepts calls from the mesh only (mTLS is strict)',
   ),
+  callerRefused: cause('caller_refused', 403, 'UAEX', 'the proxy of the service refused the caller'),
   headTimeout: cause('request_timeout', 408, 'DT', 'the head of the request did not arrive in time'),
   clientGone: cause('downstream_closed', 0, 'DC', 'the caller closed the connection'),
   streamReset: cause(

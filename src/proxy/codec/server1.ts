@@ -24,10 +24,13 @@ const head = new Head()
 const stashLimit = 65_536
 /** How long bytes of a refused request are read and thrown away, so that the reply is not lost in a reset. */
 const lingerMs = 2000
+/** How long a caller that has sent its end may still wait for its answer: most have simply gone. A link never half-closes. */
+const halfClosedMs = 5000
 
 const IdleDeadline = 1
 const HeadDeadline = 2
 const LingerDeadline = 3
+const HalfDeadline = 4
 
 export class Downstream implements Owner, Expiring, Guest, PumpEnd {
   readonly core: Core
@@ -97,6 +100,10 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
       this.connection.end()
     } else if (!x.requestDone) {
       this.cut(x, causes.clientGone, 'the request ended early')
+    } else if (this.scope.isSecure) {
+      this.cut(x, causes.clientGone, '')
+    } else {
+      this.core.wheel.arm((this.#timing = new Deadline(this, HalfDeadline)), halfClosedMs)
     }
   }
 
@@ -123,6 +130,11 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
   expire(tag: number): void {
     if (tag === HeadDeadline) {
       if (this.#x === null) this.#badHead(causes.headTimeout, 0, '')
+      return
+    }
+    if (tag === HalfDeadline) {
+      const x = this.#x
+      if (x !== null && !x.responseStarted) this.cut(x, causes.clientGone, 'half-closed for too long')
       return
     }
     if (tag === LingerDeadline) {

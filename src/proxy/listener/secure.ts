@@ -4,6 +4,7 @@ import tls from 'node:tls'
 import { Connection } from '../../net/connection.ts'
 import { reason } from '../../errors.ts'
 import { linkHttp1, linkTcp } from '../../snapshot/types.ts'
+import { causes, localReply } from '../chain/reply.ts'
 import { Downstream } from '../codec/server1.ts'
 import type { Core } from '../core.ts'
 import { clientCertificateLine } from '../filter/header.ts'
@@ -14,11 +15,14 @@ import { nobody } from './sniffing.ts'
 import { Tunnel } from './tunnel.ts'
 
 const handshakeTimeout = 10_000
+const lingerMs = 2000
 
 export function linkServer(core: Core, guests: Guests): tls.Server {
   const server = tls.createServer({
     requestCert: true,
-    rejectUnauthorized: true,
+    // Not because strangers are served: `accept` refuses them itself, so that it can be logged and said why. Node would
+    // only close without a word.
+    rejectUnauthorized: false,
     minVersion: 'TLSv1.3',
     ecdhCurve: 'P-256',
     ALPNProtocols: [linkHttp1, linkTcp],
@@ -48,7 +52,12 @@ export function linkServer(core: Core, guests: Guests): tls.Server {
 function accept(core: Core, guests: Guests, socket: tls.TLSSocket): void {
   const refuse = (why: string): void => {
     core.log.warn({ peer: socket.remoteAddress, reason: why }, 'link refused')
-    socket.destroy()
+    if (socket.alpnProtocol === linkHttp1) socket.write(callerRefused(why))
+    socket.end()
+    // What it still sends is thrown away for a while: closing at once would reset the connection under the answer.
+    socket.resume()
+    const timer = core.clock.after(lingerMs, () => socket.destroy())
+    socket.once('close', () => timer.cancel())
   }
   // A late error of a refused socket must not end the process.
   socket.on('error', () => {})
@@ -61,7 +70,11 @@ function accept(core: Core, guests: Guests, socket: tls.TLSSocket): void {
     refuse('no such service')
     return
   }
-  // `authorized` alone is not believed: the certificate itself is looked at on every connection.
+  if (!socket.authorized) {
+    refuse(`the certificate of the caller: ${String(socket.authorizationError)}`)
+    return
+  }
+  // That alone is not believed: the certificate itself is looked at on every connection.
   const certificate = socket.getPeerCertificate(false)
   let peer
   try {
@@ -70,7 +83,7 @@ function accept(core: Core, guests: Guests, socket: tls.TLSSocket): void {
     refuse(reason(error))
     return
   }
-  if (!socket.authorized || peer.trustDomain !== live.snapshot.trustDomain) {
+  if (peer.trustDomain !== live.snapshot.trustDomain) {
     refuse(`${peer.id} is not of the trust domain ${live.snapshot.trustDomain}`)
     return
   }
@@ -97,6 +110,10 @@ function accept(core: Core, guests: Guests, socket: tls.TLSSocket): void {
   const connection = new Connection(socket, nobody, null)
   if (isHttp) new Downstream(core, connection, scope, guests)
   else new Tunnel(core, live, scope, target, guests, null).adopt(connection, null)
+}
+
+function callerRefused(why: string): Buffer {
+  return localReply(causes.callerRefused, why, { status: 0, method: 'GET', close: true, requestId: '' })
 }
 
 function scopeOf(target: LiveInbound, source: Party): Scope {
