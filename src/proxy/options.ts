@@ -1,5 +1,5 @@
-// What the proxy is told at its start: nothing under systemd, where sockets are passed and paths are fixed; flags in tests
-// and wherever it runs without root.
+// What the proxy is told at its start: under systemd at most MESHCTL_WORKERS, since sockets are passed and paths are
+// fixed; flags in tests and wherever it runs without root.
 import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
@@ -30,10 +30,10 @@ const maxWorkers = 4
 /** Throws MSH0703. */
 export function readOptions(args: readonly string[]): ProxyOptions {
   const values = parse(args)
-  const workers =
-    values.workers === undefined ? Math.min(availableParallelism(), maxWorkers) : Number(values.workers)
+  const asked = values.workers ?? process.env['MESHCTL_WORKERS']
+  const workers = asked === undefined ? Math.min(availableParallelism(), maxWorkers) : Number(asked)
   if (!Number.isInteger(workers) || workers < 1 || workers > 64) {
-    throw new MeshError('MSH0703', `--workers ${values.workers} is not a number from 1 to 64`)
+    throw new MeshError('MSH0703', `--workers ${asked} is not a number from 1 to 64`)
   }
   const bind = (['outbound', 'inbound', 'link'] as const).flatMap((role) =>
     (values[role] ?? []).map((text) => ({ role, ...place(`--${role}`, text) })),

@@ -15,7 +15,8 @@ import { Stats } from './stats.ts'
 import { mergeEndpoints, Totals } from './totals.ts'
 import { Usage } from './usage.ts'
 
-const pingTimeoutMs = 1_000
+const pingTimeoutMs = 500
+const statsTimeoutMs = 2_000
 const watchEveryMs = 2_000
 /** A worker that says nothing for so long is stuck: its event loop serves nobody. */
 const stuckAfterMs = 15_000
@@ -38,6 +39,8 @@ export interface SupervisorOptions {
   readonly accessLog: string
   /** How long a worker may take over new config; it is replaced if it takes longer. */
   readonly applyTimeoutMs?: number
+  /** A worker that last answered longer ago than this does not count as serving. */
+  readonly awakeWithinMs?: number
 }
 
 export class Supervisor {
@@ -63,7 +66,7 @@ export class Supervisor {
 
   constructor(options: SupervisorOptions) {
     this.#options = options
-    this.#applyTimeoutMs = options.applyTimeoutMs ?? 10_000
+    this.#applyTimeoutMs = options.applyTimeoutMs ?? 5_000
   }
 
   /** Config that the first workers begin with; a snapshot that they refuse is dropped and said so. */
@@ -105,9 +108,9 @@ export class Supervisor {
         await this.#untilLive()
         return this.#inTurn(() => this.#applySecrets(push.secrets))
       case 'ping': {
-        const answers = await this.#askLive({ type: 'ping' }, pingTimeoutMs)
-        const workers = answers.filter((answer) => answer.type === 'done').length
-        return { type: 'pong', hash: this.hash, workers, version }
+        const workers = await this.#awake()
+        // Config that nobody serves is none: the agent must let capture lapse.
+        return { type: 'pong', hash: workers > 0 ? this.hash : '', workers, version }
       }
       case 'stats':
         return { type: 'stats', ...(await this.stats()) }
@@ -121,7 +124,7 @@ export class Supervisor {
     const reports: (readonly EndpointHealth[])[] = []
     await Promise.all(
       [...this.#children].map(async (child) => {
-        const reply = child.isLive ? await child.ask({ type: 'stats' }, pingTimeoutMs) : null
+        const reply = child.isLive ? await child.ask({ type: 'stats' }, statsTimeoutMs) : null
         if (reply?.type !== 'stats') return
         reports.push(reply.endpoints)
         if (!child.isGone) this.#totals.record(child.pid, reply.dump)
@@ -293,6 +296,13 @@ export class Supervisor {
     } catch (error) {
       log.warn({ reason: reason(error) }, 'access log cannot be rotated')
     }
+  }
+
+  /** Workers that serve and are not stuck. One that is slow now but answered a moment ago still counts. */
+  async #awake(): Promise<number> {
+    await this.#askLive({ type: 'ping' }, pingTimeoutMs)
+    const since = this.#options.clock.monotonic() - (this.#options.awakeWithinMs ?? 5_000)
+    return [...this.#children].filter((child) => child.isLive && child.heardAt >= since).length
   }
 
   #askLive(request: Request, timeoutMs: number): Promise<Reply[]> {

@@ -4,10 +4,12 @@ import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { Agent, createServer, request } from 'node:http'
+import { BoundSocket, createServer as createTcpServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import type { Readable } from 'node:stream'
 import { test } from 'node:test'
 import type { TestContext } from 'node:test'
 import { MeshError } from '../../src/errors.ts'
@@ -53,21 +55,46 @@ function prefix(t: TestContext): string {
 }
 
 /** Starts the process with every captured connection taken to have gone to `port`. */
-async function start(t: TestContext, dir: string, port: number, workers = 2): Promise<Proxy> {
-  const flags = ['--inbound', '--health', '--prometheus'].flatMap((flag) => [flag, '127.0.0.1:0'])
-  const child = spawn(
-    process.execPath,
-    [main, '--prefix', dir, '--workers', String(workers), '--destination', `127.0.0.1:${port}`, ...flags],
-    { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, MESHCTL_LOG: 'info' } },
-  )
+async function start(
+  t: TestContext,
+  dir: string,
+  port: number,
+  workers = 2,
+  inherited?: number,
+): Promise<Proxy> {
+  const bind = inherited === undefined ? ['--inbound'] : []
+  const flags = [...bind, '--health', '--prometheus'].flatMap((flag) => [flag, '127.0.0.1:0'])
+  const args = [
+    main,
+    '--prefix',
+    dir,
+    '--workers',
+    String(workers),
+    '--destination',
+    `127.0.0.1:${port}`,
+    ...flags,
+  ]
+  const env = { ...process.env, MESHCTL_LOG: 'info' }
+  // As systemd does it: descriptors from 3 on, the pid they are meant for, and started again when it ends.
+  const script = `run() { sh -c 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"' sh "$@"; }; run "$@"; run "$@"`
+  const child =
+    inherited === undefined
+      ? spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'], env, detached: true })
+      : spawn('/bin/sh', ['-c', script, 'sh', process.execPath, ...args], {
+          stdio: ['ignore', 'ignore', 'pipe', inherited],
+          env,
+          detached: true,
+        })
+  const { stderr } = child as { stderr: Readable }
   const exit = new Promise<number | null>((resolve) => child.on('exit', resolve))
   t.after(async () => {
-    child.kill('SIGKILL')
+    // The group is gone when all have ended by themselves.
+    if (isAlive(-child.pid!)) process.kill(-child.pid!, 'SIGKILL')
     await exit
   })
   let log = ''
   const started = await new Promise<Record<string, unknown>>((resolve, reject) => {
-    createInterface(child.stderr).on('line', (line) => {
+    createInterface(stderr).on('line', (line) => {
       log += `${line}\n`
       if (line.includes('"started"')) resolve(JSON.parse(line) as Record<string, unknown>)
     })
@@ -75,10 +102,10 @@ async function start(t: TestContext, dir: string, port: number, workers = 2): Pr
   })
   const push = connectPush(pathsUnder(dir).proxySocket)
   t.after(() => push.close())
-  const inbound = (started['sockets'] as string[]).find((socket) => socket.startsWith('inbound:'))!
+  const socket = (started['sockets'] as string[]).find((one) => one.startsWith('inbound:'))!
   return {
     process: child,
-    inbound: Number(inbound.split(':')[1]),
+    inbound: Number(socket.split(':')[1]),
     health: started['health'] as number,
     prometheus: started['prometheus'] as number,
     push,
@@ -104,9 +131,14 @@ function serving(port: number): Snapshot {
   })
 }
 
-function get(port: number, path = '/', agent: Agent | false = false): Promise<[number, string]> {
+function get(
+  port: number,
+  path = '/',
+  agent: Agent | false = false,
+  host = '127.0.0.1',
+): Promise<[number, string]> {
   return new Promise((resolve, reject) => {
-    request({ host: '127.0.0.1', port, path, agent }, (response) => {
+    request({ host, port, path, agent }, (response) => {
       let body = ''
       response.on('data', (chunk) => (body += chunk))
       response.on('end', () => resolve([response.statusCode ?? 0, body]))
@@ -125,8 +157,7 @@ async function until(what: () => Promise<boolean>): Promise<void> {
   }
 }
 
-/** The workers of a proxy, by their parent. */
-function workersOf(pid: number): number[] {
+function childrenOf(pid: number): number[] {
   return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number)
 }
 
@@ -177,13 +208,13 @@ test('a killed worker is replaced while the others serve', async (t) => {
   const pid = proxy.process.pid!
   await proxy.push.send({ type: 'snapshot', snapshot: serving(port) })
   await until(async () => ((await proxy.push.send({ type: 'ping' })) as { workers: number }).workers === 2)
-  const [victim, other] = workersOf(pid)
+  const [victim, other] = childrenOf(pid)
   process.kill(victim!, 'SIGKILL')
   for (let i = 0; i < 20; i++)
     assert.deepEqual(await get(proxy.inbound).catch(() => get(proxy.inbound)), [200, 'hello'])
   await until(async () => ((await proxy.push.send({ type: 'ping' })) as { workers: number }).workers === 2)
-  assert.ok(workersOf(pid).includes(other!))
-  assert.ok(!workersOf(pid).includes(victim!))
+  assert.ok(childrenOf(pid).includes(other!))
+  assert.ok(!childrenOf(pid).includes(victim!))
   assert.match((await get(proxy.prometheus, '/metrics'))[1], /^meshctl_proxy_worker_restarts_total 1$/m)
 })
 
@@ -195,6 +226,28 @@ test('it starts from the last good state on disk, without an agent', async (t) =
   const proxy = await start(t, dir, port, 1)
   await until(async () => (await get(proxy.health, '/healthz/ready'))[0] === 200)
   assert.deepEqual(await get(proxy.inbound), [200, 'hello'])
+})
+
+test('on a socket of systemd nothing is lost over a restart: callers wait in its queue', async (t) => {
+  const dir = prefix(t)
+  const port = await app(t)
+  writeFileSync(join(pathsUnder(dir).proxyState, 'snapshot.json'), JSON.stringify(serving(port)))
+  const bound = new BoundSocket({ host: '127.78.0.1', port: 15006 })
+  const fd = bound.fd()
+  const holder = createTcpServer()
+  await new Promise<void>((resolve) => holder.listen(bound, resolve))
+  const proxy = await start(t, dir, port, 1, fd)
+  // From here on only the shell that starts the proxy holds the socket.
+  holder.close()
+  assert.equal(proxy.inbound, 15006)
+  const [first] = childrenOf(proxy.process.pid!)
+  process.kill(first!, 'SIGKILL')
+  for (let i = 0; i < 5; i++) {
+    // A worker that outlives its supervisor may still answer; then the next one does. Nobody is refused.
+    assert.deepEqual(await get(15006, '/', false, '127.78.0.1'), [200, 'hello'])
+  }
+  await until(async () => childrenOf(proxy.process.pid!)[0] !== first)
+  assert.deepEqual(await get(15006, '/', false, '127.78.0.1'), [200, 'hello'])
 })
 
 test('a broken state on disk is left alone: it starts and waits for a push', async (t) => {
@@ -225,7 +278,7 @@ test('when the supervisor is killed its workers end', async (t) => {
   const port = await app(t)
   const proxy = await start(t, prefix(t), port, 1)
   await proxy.push.send({ type: 'snapshot', snapshot: serving(port) })
-  const workers = workersOf(proxy.process.pid!)
+  const workers = childrenOf(proxy.process.pid!)
   proxy.process.kill('SIGKILL')
   await proxy.exit
   await until(async () => workers.every((pid) => !isAlive(pid)))

@@ -57,12 +57,13 @@ function isFirst(path: string): boolean {
   }
 }
 
-/** Each connection is told who serves it, with which config; `crash` kills the worker. */
+/** Each connection is told who serves it, with which config; `crash` kills the worker, `hang` its event loop. */
 function listen(): void {
   for (const fd of fds) {
     const server = createServer((socket) => {
       socket.on('data', (bytes) => {
         if (bytes.toString() === 'crash') process.exit(9)
+        if (bytes.toString() === 'hang') for (;;);
         socket.end(`${process.pid} ${hash} ${secrets}`)
       })
     })

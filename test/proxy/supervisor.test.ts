@@ -30,6 +30,7 @@ function start(
     command: [standin],
     accessLog: join(dir, 'access.log'),
     applyTimeoutMs: 1000,
+    awakeWithinMs: 1000,
   })
   t.after(() => {
     supervisor.close()
@@ -144,6 +145,23 @@ test('a worker that crashes under traffic is replaced with the same config, and 
   await until(() => supervisor.live === 2)
   const { text } = await supervisor.stats()
   assert.match(text, /meshctl_proxy_worker_restarts_total 1\n/)
+})
+
+test('when every worker is stuck the pong says that nothing is served, so that capture lapses', async (t) => {
+  const { supervisor, port } = start(t, 1)
+  const snapshot = emptySnapshot('good')
+  await supervisor.handle({ type: 'snapshot', snapshot })
+  const stuck = connect(port, '127.0.0.1', () => stuck.write('hang'))
+  stuck.on('error', () => undefined)
+  t.after(() => stuck.destroy())
+  let pong = await supervisor.handle({ type: 'ping' })
+  assert.ok(pong.type === 'pong' && pong.hash === snapshot.hash)
+  const deadline = performance.now() + 20_000
+  while (pong.type === 'pong' && pong.hash !== '') {
+    assert.ok(performance.now() < deadline)
+    pong = await supervisor.handle({ type: 'ping' })
+  }
+  assert.deepEqual(pong, { type: 'pong', hash: '', workers: 0, version: '0.1.0' })
 })
 
 test('metrics of all workers are added up, those of crashed ones stay', async (t) => {
