@@ -229,6 +229,13 @@ export class Agent implements Answers {
         )
         .map(({ address, port }) => `${address},${port}`),
     )
+    const { config } = this.#options
+    const mine = instancesOf(view).filter(({ host }) => host === config.host)
+    const lost = config.services.some(
+      ({ name, namespace, port }) =>
+        !mine.some((each) => each.service === name && each.namespace === namespace && each.port === port),
+    )
+    if (lost && this.#registrar.settled) this.#registrar.recheck()
     this.#publish()
   }
 

@@ -71,6 +71,11 @@ export class Registrar {
     void this.#run(() => this.#reconcile())
   }
 
+  /** The registry's view lacks something of ours: look and mend now. */
+  recheck(): void {
+    void this.#run(() => this.#audit())
+  }
+
   /** All services critical, so that nobody new is sent here. */
   async drain(): Promise<void> {
     this.#draining = true

@@ -26,7 +26,7 @@ export function inboundOf(
     const name = serverName(declared.name, declared.namespace, declared.servicePort)
     if (inbound.some((other) => other.serverName === name)) {
       // A link says which service port it wants, not which instance.
-      const message = `two instances on this host share service port ${declared.servicePort}: links reach the first only`
+      const message = `two instances on this host share service port ${declared.servicePort}: links reach only one`
       problems.push({ where, message })
     }
     inbound.push({
