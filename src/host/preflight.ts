@@ -1,6 +1,6 @@
 // Facts of a host → whether it can join. Pure: the same facts give the same findings.
 import { ports } from '../paths.ts'
-import type { HostFacts, Listener } from './facts.ts'
+import type { HostFacts } from './facts.ts'
 
 export interface Finding {
   readonly level: 'ok' | 'warn' | 'error'
@@ -225,7 +225,8 @@ function room(facts: HostFacts): Finding[] {
 
 function listeners(facts: HostFacts, wanted: Wanted): Finding[] {
   const out: Finding[] = []
-  const inUse = facts.listeners.filter((listener) => isOurs(listener.port) && !oursAlready(facts, listener))
+  // On a joined host they are ours.
+  const inUse = facts.installed === null ? facts.listeners.filter((listener) => isOurs(listener.port)) : []
   for (const listener of inUse) {
     const who = listener.process === '' ? 'another program' : listener.process
     out.push(
@@ -267,11 +268,6 @@ function isOurs(port: number): boolean {
     port === ports.prometheus ||
     (port > ports.identity && port <= ports.identity + 32)
   )
-}
-
-function oursAlready(facts: HostFacts, listener: Listener): boolean {
-  if (facts.installed === null) return false
-  return ['systemd', 'node', 'MainThread', ''].includes(listener.process)
 }
 
 function resolver(facts: HostFacts, wanted: Wanted): Finding[] {

@@ -53,8 +53,7 @@ export async function installControl(
 ): Promise<ControlResult> {
   const began = systemClock.monotonic()
   let phase: ControlPhase = 'connect'
-  let first = false
-  let touched = false
+  const did = { first: false, touched: false }
   let findings: Finding[] = []
   const step = async (name: ControlPhase, run: () => Promise<string | null>): Promise<void> => {
     phase = name
@@ -66,8 +65,9 @@ export async function installControl(
   try {
     await step('connect', async () => {
       await host.run('true', { timeoutMs: 20_000 })
-      first = (await host.run(`[ -e ${unitPath} ] || [ -e ${paths.control} ]`, { root: true })).status !== 0
-      if (!first && !install.replace) {
+      did.first =
+        (await host.run(`[ -e ${unitPath} ] || [ -e ${paths.control} ]`, { root: true })).status !== 0
+      if (!did.first && !install.replace) {
         throw new MeshError('MSH0504', `${host.label}: there is a control process already`, {
           hint: `to set it up anew: systemctl disable --now ${units.control}, and move ${paths.control} away`,
         })
@@ -76,7 +76,7 @@ export async function installControl(
     })
     const facts = install.facts ?? (await gatherFacts(host))
     await step('preflight', () => {
-      findings = controlPreflight(facts, install.config, first)
+      findings = controlPreflight(facts, install.config, did.first)
       const errors = findings.filter(({ level }) => level === 'error')
       if (errors.length > 0) {
         throw new MeshError('MSH0504', `${host.label}: ${errors[0]?.message ?? ''}`, {
@@ -87,7 +87,7 @@ export async function installControl(
       return Promise.resolve('all well')
     })
     const release = await prepareRelease(install.release ?? releaseFolder(), facts.arch)
-    touched = true
+    did.touched = true
     await step('upload', async () => {
       const sent = await sendRelease(host, release, (done, total) =>
         report('upload', 'progress', `${(done / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB`),
@@ -127,9 +127,9 @@ export async function installControl(
     report(phase, 'failed', reason(error))
     const cause =
       error instanceof MeshError ? error : new MeshError('MSH0507', reason(error), { cause: error })
-    if (!touched) throw cause
+    if (!did.touched) throw cause
     const details = [...cause.details]
-    if (first) {
+    if (did.first) {
       report(phase, 'undo', '')
       const removed = await removeControl(host).then(
         () => 'everything was removed again',

@@ -1,4 +1,5 @@
 // The steps by which a host gets what join puts on it. Each is idempotent.
+import { createHash } from 'node:crypto'
 import { MeshError } from '../../errors.ts'
 import type { HostFacts } from '../../host/facts.ts'
 import { quote, type Host } from '../../host/host.ts'
@@ -112,14 +113,17 @@ export async function readConfig(host: Host): Promise<HostConfig | null> {
   }
 }
 
-/** Paths of unit files whose text differs on the host, or that are not there. */
+/** Unit files whose text or mode differs on the host, or that are not there. One command for all. */
 export async function changedUnits(host: Host, files: readonly UnitFile[]): Promise<UnitFile[]> {
-  const changed: UnitFile[] = []
-  for (const file of files) {
-    const there = await host.get(file.path, { root: true })
-    if (there === null || there.toString() !== file.text) changed.push(file)
-  }
-  return changed
+  const paths = files.map(({ path }) => quote(path)).join(' ')
+  const sums = await host.run(`sha256sum ${paths} 2>/dev/null; stat -c '%a %n' ${paths} 2>/dev/null`, {
+    root: true,
+  })
+  const lines = new Set(sums.stdout.split('\n'))
+  return files.filter(({ path, text, mode }) => {
+    const sum = createHash('sha256').update(text).digest('hex')
+    return !lines.has(`${sum}  ${path}`) || !lines.has(`${mode.toString(8)} ${path}`)
+  })
 }
 
 export interface UnitChange {
@@ -135,7 +139,7 @@ export async function writeUnits(
 ): Promise<UnitChange> {
   const wanted = await hostUnits(release.folder, { ipv6: options.facts.ipv6, timers: options.timers })
   const changed = await changedUnits(host, wanted)
-  for (const file of changed) await host.put(file.path, file.text, { mode: file.mode })
+  await Promise.all(changed.map((file) => host.put(file.path, file.text, { mode: file.mode })))
   if (!options.timers) {
     await host.run(
       `systemctl disable --quiet --now ${timerUnits.join(' ')}; rm -f ${timerUnits.map((name) => `${paths.systemd}/${name}`).join(' ')}`,

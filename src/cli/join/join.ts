@@ -392,7 +392,8 @@ async function rollBack(job: Job, error: unknown): Promise<MeshError> {
     await run().catch((failure: unknown) => details.push(`${what} failed: ${reason(failure)}`))
   }
   job.report(phase, 'undo', details.at(-1) ?? '')
-  return new MeshError('MSH0506', `${job.host.label}: ${phase}: ${cause.message}`, {
+  const plain = cause.message.replace(`${job.host.label}: `, '')
+  return new MeshError('MSH0506', `${job.host.label}: ${phase}: ${plain}`, {
     hint: cause.hint,
     details,
     cause: error,

@@ -109,19 +109,19 @@ export async function meshName(host: Host, name: string): Promise<true | string>
   return `${name} resolves to ${result.stdout.trim().split(/\s+/)[0] || 'nothing'}`
 }
 
-/** A name outside the mesh that the resolver of the host knows now; null: none was found to compare with. */
+/** A name outside the mesh that DNS (not /etc/hosts) knows now; null: none was found to compare with. */
 export async function outsideName(host: Host, wanted: string | undefined): Promise<string | null> {
   const script = `
-    for name in ${wanted === undefined ? '' : quote(wanted)} $(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -v '^#' | sed -n 's#.*https*://\\([A-Za-z0-9.-]*\\).*#\\1#p' | sort -u | head -2) $(sed -n 's/^search *//p' /etc/resolv.conf) $(hostname -f 2>/dev/null); do
+    for name in ${wanted === undefined ? '' : quote(wanted)} $(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -v '^#' | sed -n 's#.*https*://\\([A-Za-z0-9.-]*\\).*#\\1#p' | sort -u | head -1) $(sed -n 's/^search *//p' /etc/resolv.conf) $(hostname -f 2>/dev/null); do
       case $name in *.mesh|localhost|*[!A-Za-z0-9.-]*) continue ;; esac
-      if timeout 3 getent ahosts "$name" >/dev/null; then echo "$name"; exit; fi
+      if timeout 2 getent -s hosts:dns ahosts "$name" >/dev/null; then echo "$name"; exit; fi
     done; true`
   const found = (await host.run(script, { timeoutMs: 30_000 })).stdout.trim()
   return found === '' ? null : found
 }
 
 export async function stillResolves(host: Host, name: string): Promise<true | string> {
-  const result = await host.run(`timeout 5 getent ahosts ${quote(name)}`, { timeoutMs: 20_000 })
+  const result = await host.run(`timeout 5 getent -s hosts:dns ahosts ${quote(name)}`, { timeoutMs: 20_000 })
   return result.status === 0 ? true : `${name} resolved before the join and does not now`
 }
 
