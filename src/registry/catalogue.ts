@@ -102,14 +102,21 @@ function labelsOf({ meta, tags }: Instance): Record<string, string> {
   const labels = new Map<string, string>()
   for (const tag of tags) {
     const at = tag.indexOf('=')
-    if (at > 0) labels.set(tag.slice(0, at), tag.slice(at + 1))
+    if (isLabel(tag.slice(0, Math.max(at, 0)))) labels.set(tag.slice(0, at), tag.slice(at + 1))
   }
-  for (const [name, value] of Object.entries(meta)) if (!own.has(name)) labels.set(name, value)
+  for (const [name, value] of Object.entries(meta)) {
+    if (!own.has(name) && isLabel(name)) labels.set(name, value)
+  }
   if (!labels.has('version')) {
     const bare = tags.find((tag) => /^v\d[A-Za-z0-9._-]*$/.test(tag))
     if (bare !== undefined) labels.set('version', bare)
   }
   return Object.fromEntries([...labels].toSorted(([a], [b]) => (a < b ? -1 : 1)))
+}
+
+/** Kubernetes's form of label names, prefix included; nothing that a JavaScript object would take for its own. */
+function isLabel(name: string): boolean {
+  return /^[A-Za-z0-9][A-Za-z0-9._/-]{0,316}$/.test(name)
 }
 
 function portOf(text: string | undefined): number | null {

@@ -6,6 +6,7 @@ import { connectRegistry } from '../../src/registry/client.ts'
 import type { Registry } from '../../src/registry/registry.ts'
 import { catalogue, localAgent, registration } from './instances.ts'
 import { code, fresh } from './place.ts'
+import { stores } from './stores.ts'
 
 export interface Target {
   readonly config: RegistryConfig
@@ -31,6 +32,7 @@ export function contract(name: string, start: () => Promise<Target>): void {
     sessions(given)
     catalogue(given)
     localAgent(given)
+    stores(given)
     failures(given, () => target.config)
   })
 }

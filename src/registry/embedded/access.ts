@@ -12,8 +12,11 @@ export type Principal =
   | { readonly kind: 'management' }
   | { readonly kind: 'host'; readonly host: string; readonly mesh: string; revoked: boolean }
 
-/** A re-join makes a new token before the host drops the old one; more than these of one host are forgotten. */
-const tokensPerHost = 4
+/**
+ * A re-join makes a new token while the host still uses an old one, and may fail: the oldest go only when this many were
+ * made since.
+ */
+const tokensPerHost = 16
 
 const digest = (token: string): string => createHash('sha256').update(token).digest('hex')
 
@@ -47,11 +50,16 @@ export class Access {
   }
 
   /** A new token for a host, 256 bits; only its hash is stored. */
-  async create(host: string, mesh: string, now: number): Promise<string> {
+  async create(host: string, mesh: string): Promise<string> {
     const token = randomBytes(32).toString('base64url')
     const hash = digest(token)
     const dropped = await this.#db.write(() => {
-      this.#db.run('insert into tokens (hash, host, mesh, made) values (?, ?, ?, ?)', hash, host, mesh, now)
+      this.#db.run(
+        'insert into tokens (hash, host, mesh, made) values (?, ?, ?, (select coalesce(max(made), 0) + 1 from tokens))',
+        hash,
+        host,
+        mesh,
+      )
       const rest = this.#db.all(
         'select hash from tokens where host = ? order by made desc limit -1 offset ?',
         host,

@@ -120,7 +120,7 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<Embedded>
       if (!('setSecureContext' in server)) throw new Error('the registry was started without TLS')
       ;(server as TlsServer).setSecureContext(secure(tls))
     },
-    createToken: ({ host, mesh }) => access.create(host, mesh, clock.now()),
+    createToken: ({ host, mesh }) => access.create(host, mesh),
     async revokeToken(host) {
       await access.revoke(host)
       waits.flush()
