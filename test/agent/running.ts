@@ -110,7 +110,7 @@ export class World {
     const folder = makePlace()
     const dbPath = `${folder.paths.state}/registry.sqlite`
     const embedded = await serve(dbPath, 0)
-    const token = managementToken
+    const token = await embedded.createToken({ host: 'vm1', mesh: 'demo' })
     const world = new World(embedded, dbPath, token, config)
     world.#folders.push(folder)
     return world
