@@ -1,4 +1,5 @@
 // Every certificate that matters and the time it has left. Reads what it can: expired ones are what it is for.
+import type { HostRecord } from '../api/signer.ts'
 import { systemClock } from '../clock.ts'
 import { Exit, MeshError, reason } from '../errors.ts'
 import { ageText } from '../model/duration.ts'
@@ -62,46 +63,62 @@ export async function readRows(cli: Cli, now: number): Promise<CertificateRow[]>
   const [leaf, ...between] = readCertificates(chain)
   const renewRoot = 'a new root must be spread to every host before this one ends'
   const renewOperator = 'renews itself with the next command that reaches control'
+  const control = await askControl(cli, store, name, context)
   return [
-    ...readCertificates(roots).map((root) => row('root', root.subject, root, now, 365 * day, renewRoot)),
-    ...(await issuingRows(cli, store, name, context, between, now)),
-    ...(leaf === undefined ? [] : [row('operator', context.operator, leaf, now, 7 * day, renewOperator)]),
-    ...(await hostRows(cli, store, name, context, now)),
+    ...readCertificates(roots).map((root) => row('root', root.subject, root, now, renewRoot)),
+    ...issuingRows(control, between, now),
+    ...(leaf === undefined ? [] : [row('operator', context.operator, leaf, now, renewOperator)]),
+    ...(await hostRows(cli, store, name, context, control?.hosts ?? [], now)),
   ]
 }
 
-/** From control; where it is away, from the operator's own chain. */
-async function issuingRows(
+interface Control {
+  readonly issuingNotAfter: number
+  readonly hosts: readonly HostRecord[]
+}
+
+/** Null: control is away; then the files of this operator and the registry have to do. */
+async function askControl(
   cli: Cli,
   store: ContextStore,
   name: string,
   context: MeshContext,
-  between: readonly Certificate[],
-  now: number,
-): Promise<CertificateRow[]> {
-  const hint = 'meshctl init again on the control host makes a new issuing certificate (needs the root key)'
-  const own = between.map((one) => row('issuing', one.subject, one, now, 30 * day, hint))
+): Promise<Control | null> {
   try {
     const signer = await openSigner(store, name, context, (text) => cli.terminal.say(text))
-    const notAfter = Date.parse((await signer.status()).issuingNotAfter)
-    const known = own.find((one) => one.notAfter === notAfter)
-    if (known !== undefined) return [known]
-    const state = runway(notAfter, now, 30 * day)
-    return [
-      {
-        kind: 'issuing',
-        name: 'of control',
-        notBefore: null,
-        notAfter,
-        state,
-        hint: state === 'ok' ? '' : hint,
-      },
-    ]
+    return {
+      issuingNotAfter: Date.parse((await signer.status()).issuingNotAfter),
+      hosts: await signer.hosts(),
+    }
   } catch (error) {
     if (!(error instanceof MeshError)) throw error
     cli.terminal.say(`warning: ${error.message}; the issuing certificate shown is the one this operator has`)
-    return own
+    return null
   }
+}
+
+function issuingRows(
+  control: Control | null,
+  between: readonly Certificate[],
+  now: number,
+): CertificateRow[] {
+  const hint = 'meshctl init MESH again makes a new issuing certificate (needs the root key)'
+  const own = between.map((one) => row('issuing', one.subject, one, now, hint))
+  if (control === null) return own
+  const notAfter = control.issuingNotAfter
+  const known = own.find((one) => one.notAfter === notAfter)
+  if (known !== undefined) return [known]
+  const state = notAfter <= now ? 'expired' : notAfter - now < 30 * day ? 'soon' : 'ok'
+  return [
+    {
+      kind: 'issuing',
+      name: 'of control',
+      notBefore: null,
+      notAfter,
+      state,
+      hint: state === 'ok' ? '' : hint,
+    },
+  ]
 }
 
 async function hostRows(
@@ -109,24 +126,24 @@ async function hostRows(
   store: ContextStore,
   name: string,
   context: MeshContext,
+  records: readonly HostRecord[],
   now: number,
 ): Promise<CertificateRow[]> {
   const registry = connectRegistry(await store.registryConfig(name, context))
   try {
     return (await readReports(registry, context.mesh)).map(({ host, certificateNotAfter }) => {
-      // Renewed at half of their life (24 h): less than a quarter left means that renewals fail.
-      const state = certificateNotAfter > 0 ? runway(certificateNotAfter, now, 2 * 3_600_000) : 'unknown'
-      const hint =
-        state === 'ok' || state === 'unknown'
-          ? ''
-          : `meshctl agent renew on ${host}; meshctl logs ${host} --agent says why it was not`
+      const notAfter = certificateNotAfter > 0 ? certificateNotAfter : null
+      const renewedAt = Date.parse(records.find((record) => record.host === host)?.renewedAt ?? '')
+      const notBefore = Number.isNaN(renewedAt) ? null : renewedAt
+      const state = runway(notBefore, notAfter, now)
+      const fix = `meshctl agent renew on ${host}; meshctl logs ${host} --agent says why it was not`
       return {
         kind: 'host',
         name: host,
-        notBefore: null,
-        notAfter: certificateNotAfter > 0 ? certificateNotAfter : null,
+        notBefore,
+        notAfter,
         state,
-        hint,
+        hint: state === 'soon' || state === 'expired' ? fix : '',
       }
     })
   } catch (error) {
@@ -142,23 +159,18 @@ function row(
   name: string,
   certificate: Certificate,
   now: number,
-  soon: number,
   hint: string,
 ): CertificateRow {
-  const state = runway(certificate.notAfter, now, soon)
-  return {
-    kind,
-    name,
-    notBefore: certificate.notBefore,
-    notAfter: certificate.notAfter,
-    state,
-    hint: state === 'ok' ? '' : hint,
-  }
+  const { notBefore, notAfter } = certificate
+  const state = runway(notBefore, notAfter, now)
+  return { kind, name, notBefore, notAfter, state, hint: state === 'ok' ? '' : hint }
 }
 
-export function runway(notAfter: number, now: number, soon: number): Runway {
+/** Renewal begins at half of a life: with less than a quarter left it has failed for long. */
+export function runway(notBefore: number | null, notAfter: number | null, now: number): Runway {
+  if (notAfter === null) return 'unknown'
   if (notAfter <= now) return 'expired'
-  return notAfter - now < soon ? 'soon' : 'ok'
+  return notBefore !== null && notAfter - now < (notAfter - notBefore) / 4 ? 'soon' : 'ok'
 }
 
 function left(notAfter: number | null, now: number): string {

@@ -1,6 +1,6 @@
 // The meshes that this machine knows: ~/.config/meshctl/config.json (0600, it holds the registry token) and a folder
 // per mesh with the operator's key and certificate, the roots and the root key.
-import { mkdir, readFile, stat } from 'node:fs/promises'
+import { mkdir, readFile, rm, stat } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { MeshError } from '../errors.ts'
@@ -148,6 +148,10 @@ export class ContextStore {
   async writeFile(name: string, file: string, content: string, mode: number): Promise<void> {
     await mkdir(this.meshFolder(name), { recursive: true, mode: 0o700 })
     await storeFile(join(this.meshFolder(name), file), content, mode)
+  }
+
+  async removeFile(name: string, file: string): Promise<void> {
+    await rm(join(this.meshFolder(name), file), { force: true })
   }
 
   /** What hosts and this command need to reach the registry. */

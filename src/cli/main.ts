@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 // The command line: finds the verb, loads only its module, runs it, turns failures into messages and statuses.
 import { CommanderError, Option, type Command } from 'commander'
 import { Exit, MeshError } from '../errors.ts'

@@ -63,7 +63,7 @@ export async function openSigner(
   const now = systemClock.now()
   if (leaf.notAfter <= now) {
     throw new MeshError('MSH0411', `the operator certificate of ${name} expired on ${day(leaf.notAfter)}`, {
-      hint: `meshctl init --mesh ${context.mesh} --renew-operator (needs the root key or an operator whose certificate is valid)`,
+      hint: `meshctl init ${context.mesh} again makes a new one (needs the root key)`,
     })
   }
   if (now < leaf.notBefore + (leaf.notAfter - leaf.notBefore) / 2) return signer

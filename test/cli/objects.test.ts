@@ -155,7 +155,7 @@ test('service list and completion of live names', async () => {
   assert.deepEqual(lines[0], ['NAMESPACE', 'SERVICE', 'ADDRESS', 'PORTS', 'HEALTHY', 'VERSIONS'])
   assert.deepEqual(lines[1]?.toSpliced(2, 1), ['default', 'db', '5432/tcp', '1/1', '- 1/1'])
   assert.deepEqual(lines[2]?.toSpliced(2, 1), ['default', 'web', '8080/http', '2/2', 'v1 1/1, v2 1/1'])
-  assert.match(lines[2]?.[2] ?? '', /^240\.240\./)
+  assert.match(lines[2][2] ?? '', /^240\.240\./)
   const get = await place.run(['service', 'get', 'web', '-o', 'name'])
   assert.equal(get.out, 'vm1:8080\nvm2:8080\n')
   assert.equal((await place.run(['__complete', '--', 'route', 'set', ''])).out, 'db\nweb\n')

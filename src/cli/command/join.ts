@@ -66,7 +66,7 @@ export function register(program: Command, cli: Cli): void {
   examples(command, [
     'meshctl join root@vm1 --service web,port=8080,version=v1,unit=web.service',
     'meshctl join vm1 vm2 vm3 -l admin -i key.pem --services-file web.yaml',
-    'meshctl join 10.0.0.7 --name db --service db,port=5432,protocol=tcp --dry-run',
+    'meshctl join 10.0.0.7 --name db --service db,port=5432 --dry-run',
     'meshctl join local --service api,port=3000,user=api,check=http:/healthz',
   ])
   command.action(async (named: string[], flags: JoinCommandFlags) => {

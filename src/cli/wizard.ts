@@ -1,0 +1,186 @@
+// What `meshctl init` must know, from flags, from an interrupted run, and from questions for the rest.
+import { readFile } from 'node:fs/promises'
+import { isIP } from 'node:net'
+import { networkInterfaces, userInfo } from 'node:os'
+import { MeshError } from '../errors.ts'
+import { parseDuration } from '../model/duration.ts'
+import { nameFault } from '../model/name.ts'
+import { isDottedName } from '../pki/spiffe.ts'
+import { askChoice, askSecret, askText } from './ask.ts'
+import type { InitFlags } from './command/init.ts'
+import { hostPart } from './remote.ts'
+import type { Terminal } from './terminal.ts'
+
+/** Kept in init.json until init is done; holds no secret. */
+export interface InitPlan {
+  readonly schema: 1
+  readonly mesh: string
+  readonly trustDomain: string
+  readonly operator: string
+  /** `local` or `[user@]host[:port]`. */
+  readonly control: string
+  readonly controlAddress: string
+  readonly registry: 'embedded' | 'consul'
+  readonly consulUrl: string | null
+  /** Null: as it is, 24 h at first. */
+  readonly leafSeconds: number | null
+}
+
+export async function planMesh(
+  terminal: Terminal,
+  named: string | undefined,
+  flags: InitFlags,
+): Promise<InitPlan> {
+  if (named !== undefined && flags.mesh !== undefined && named !== flags.mesh) {
+    throw new MeshError('MSH0101', `two names for the mesh: ${named} and ${flags.mesh}`)
+  }
+  const mesh = await orAsk(
+    named ?? flags.mesh,
+    (text) => nameFault(text),
+    '--mesh',
+    (check) => askText(terminal, { flag: '--mesh', message: 'name of the mesh', initial: 'mesh', check }),
+  )
+  const trustDomain = flags.trustDomain ?? `${mesh}.mesh`
+  if (!isDottedName(trustDomain))
+    throw new MeshError('MSH0101', `--trust-domain "${trustDomain}" must be a lowercase DNS name`)
+  const control = flags.control ?? (await askControl(terminal))
+  const suggested = suggestAddress(control)
+  const address = await orAsk(
+    flags.controlAddress ?? (terminal.interactive ? undefined : suggested),
+    addressFault,
+    '--control-address',
+    (check) =>
+      askText(terminal, {
+        flag: '--control-address',
+        message: 'address at which hosts reach control',
+        ...(suggested === undefined ? {} : { initial: suggested }),
+        check,
+      }),
+  )
+  const registry = flags.registry ?? (flags.consul === undefined ? 'embedded' : 'consul')
+  return {
+    schema: 1,
+    mesh,
+    trustDomain,
+    operator: readOperator(flags.name),
+    control,
+    controlAddress: address,
+    registry,
+    consulUrl: readConsul(registry, flags),
+    leafSeconds: flags.leafLifetime === undefined ? null : readLife(flags.leafLifetime),
+  }
+}
+
+/** The passphrase of the root key; null: explicitly none. Only asked for when a key is made or used. */
+export async function readPassphrase(
+  terminal: Terminal,
+  flags: InitFlags,
+  fresh: boolean,
+): Promise<string | null> {
+  if (flags.passphrase === false) {
+    if (flags.passphraseFile !== undefined) {
+      throw new MeshError('MSH0101', '--passphrase-file and --no-passphrase exclude each other')
+    }
+    return null
+  }
+  if (flags.passphraseFile !== undefined) {
+    const text = await readFile(flags.passphraseFile, 'utf8').catch((error: unknown) => {
+      throw new MeshError('MSH0101', `--passphrase-file ${flags.passphraseFile ?? ''} cannot be read`, {
+        cause: error,
+      })
+    })
+    const phrase = text.replace(/\r?\n$/, '')
+    if (phrase.length < 8) throw new MeshError('MSH0101', 'the passphrase must have at least 8 characters')
+    return phrase
+  }
+  const flag = '--passphrase-file or --no-passphrase'
+  const first = await askSecret(terminal, {
+    flag,
+    message: fresh ? 'passphrase for the root key (empty: do not encrypt it)' : 'passphrase of the root key',
+  })
+  if (first === '') return null
+  if (fresh) {
+    if (first.length < 8) throw new MeshError('MSH0101', 'the passphrase must have at least 8 characters')
+    if ((await askSecret(terminal, { flag, message: 'once more' })) !== first) {
+      throw new MeshError('MSH0101', 'the two passphrases differ')
+    }
+  }
+  return first
+}
+
+async function orAsk(
+  given: string | undefined,
+  fault: (text: string) => string | null,
+  flag: string,
+  ask: (check: (text: string) => string | null) => Promise<string>,
+): Promise<string> {
+  const value = given ?? (await ask((text) => (fault(text) === null ? null : `${fault(text) ?? ''}`)))
+  const bad = fault(value)
+  if (bad !== null) throw new MeshError('MSH0101', `${flag} "${value}" ${bad}`)
+  return value
+}
+
+async function askControl(terminal: Terminal): Promise<string> {
+  const where = await askChoice(terminal, {
+    flag: '--control',
+    message: 'where shall control run?',
+    choices: [
+      { value: 'local', name: 'on this machine' },
+      { value: 'ssh', name: 'on another machine, over SSH' },
+    ],
+  })
+  if (where === 'local') return where
+  return await askText(terminal, {
+    flag: '--control',
+    message: 'which machine? [user@]host',
+    check: (text) => (text === '' ? 'must not be empty' : null),
+  })
+}
+
+function suggestAddress(control: string): string | undefined {
+  if (control !== 'local') return hostPart(control)
+  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? [])
+  return all.find((address) => !address.internal && address.family === 'IPv4')?.address
+}
+
+function addressFault(text: string): string | null {
+  if (isIP(text) > 0) return null
+  return /^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$/.test(text)
+    ? null
+    : 'must be an IP address or a DNS name'
+}
+
+function readOperator(given: string | undefined): string {
+  const name = given ?? userInfo().username.toLowerCase()
+  if (isDottedName(name)) return name
+  throw new MeshError('MSH0101', `"${name}" cannot be the name of an operator`, {
+    hint: 'add --name with lowercase letters and digits',
+  })
+}
+
+function readConsul(registry: 'embedded' | 'consul', flags: InitFlags): string | null {
+  if (registry === 'embedded') {
+    const extra = flags.consul ?? flags.consulCa ?? flags.consulTokenFile
+    if (extra !== undefined)
+      throw new MeshError('MSH0101', '--registry embedded and --consul… exclude each other')
+    return null
+  }
+  if (flags.consul === undefined)
+    throw new MeshError('MSH0101', '--consul URL is needed for --registry consul')
+  const url = URL.parse(flags.consul)
+  if (url === null || !/^https?:$/.test(url.protocol)) {
+    throw new MeshError('MSH0101', `--consul "${flags.consul}" must be an http or https URL`)
+  }
+  return flags.consul.replace(/\/$/, '')
+}
+
+export function readLife(text: string): number {
+  const ms = parseDuration(text)
+  // The bounds of control (control/config.ts).
+  if (ms === null || ms < 10_000 || ms > 30 * 86_400_000) {
+    throw new MeshError('MSH0101', `--leaf-lifetime "${text}" must be from 10s to 720h`, {
+      hint: 'write 24h',
+    })
+  }
+  return Math.round(ms / 1000)
+}
