@@ -382,6 +382,21 @@ export class Client {
   }
 }
 
+/** Waits until a number has stood still for a tenth of a second. */
+export async function still(read: () => number, what: string): Promise<number> {
+  let last = read()
+  let since = performance.now()
+  await eventually(() => {
+    const now = read()
+    if (now !== last) {
+      last = now
+      since = performance.now()
+    }
+    return now > 0 && performance.now() - since > 100
+  }, what)
+  return last
+}
+
 /** Waits for a condition that no event tells. */
 export async function eventually(done: () => boolean, what: string, ms: number = 5000): Promise<void> {
   const end = Date.now() + ms

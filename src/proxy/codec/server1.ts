@@ -17,11 +17,10 @@ import type { Live, Scope, Target } from '../live.ts'
 import { Pump } from '../pump.ts'
 import type { PumpEnd } from '../pump.ts'
 import type { Guest, Guests } from '../listener/guests.ts'
+import { Stash } from './stash.ts'
 
 // One for the process: a head is parsed and forwarded within one call.
 const head = new Head()
-/** Pipelined bytes that wait; beyond it the connection is not read. */
-const stashLimit = 65_536
 /** How long bytes of a refused request are read and thrown away, so that the reply is not lost in a reset. */
 const lingerMs = 2000
 /** How long a caller that has sent its end may still wait for its answer: most have simply gone. A link never half-closes. */
@@ -38,10 +37,7 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
   readonly scope: Scope
   readonly #guests: Guests
   #x: Exchange | null
-  #stash: Buffer | null
-  /** Bytes of the stash that an earlier parse has seen. */
-  #seen: number
-  #isStashHeld: boolean
+  readonly #stash: Stash
   #isFeeding: boolean
   #isLingering: boolean
   #bodyLeft: number
@@ -60,9 +56,7 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
     this.scope = scope
     this.#guests = guests
     this.#x = null
-    this.#stash = null
-    this.#seen = 0
-    this.#isStashHeld = false
+    this.#stash = new Stash(connection)
     this.#isFeeding = false
     this.#isLingering = false
     this.#bodyLeft = 0
@@ -84,8 +78,8 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
   bytes(buffer: Buffer, start: number, end: number): void {
     this.#lastUsed = this.core.wheel.now
     if (this.connection.isFinished) return
-    if (this.#stash !== null || this.#isFeeding || (this.#x === null && this.connection.isFull)) {
-      this.#addStash(buffer, start, end)
+    if (!this.#stash.isEmpty || this.#isFeeding || (this.#x === null && this.connection.isFull)) {
+      this.#stash.add(buffer, start, end)
       if (this.#x === null || !this.#x.requestDone) this.#unstash()
       return
     }
@@ -143,7 +137,7 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
     }
     const idleFor = this.core.wheel.now - this.#lastUsed
     const timeout = this.#idleTimeout
-    if (this.#x === null && this.#stash === null && idleFor >= timeout) this.connection.end()
+    if (this.#x === null && this.#stash.isEmpty && idleFor >= timeout) this.connection.end()
     else this.core.wheel.arm(this.#idle, Math.max(timeout - idleFor, 1000))
   }
 
@@ -162,7 +156,7 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
     if (this.#x !== x) return
     this.#x = null
     this.#lastUsed = this.core.wheel.now
-    if (!x.keepAlive || (this.connection.isEnded && this.#stash === null)) {
+    if (!x.keepAlive || (this.connection.isEnded && this.#stash.isEmpty)) {
       this.#close()
       return
     }
@@ -225,12 +219,11 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
   /** Both connections belong to a tunnel from here on. */
   tunnel(x: Exchange, upstream: Connection): void {
     x.upstream = null
-    const stash = this.#stash
-    this.#stash = null
-    if (stash !== null) upstream.copy(stash, 0, stash.length)
+    const early = this.#stash.take()
+    if (early !== null) upstream.write(early)
+    this.#stash.settle()
     this.core.wheel.cancel(this.#idle)
     x.disarm()
-    if (this.#isStashHeld) this.connection.release()
     this.#pump = new Pump(this.connection, upstream, this)
   }
 
@@ -249,7 +242,7 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
 
   /** Drain: idle connections go now, busy ones after their response. True: it is busy. */
   drain(idleMs: number): boolean {
-    const isIdle = this.#x === null && this.#stash === null && !this.#isLingering
+    const isIdle = this.#x === null && this.#stash.isEmpty && !this.#isLingering
     if (isIdle && this.core.wheel.now - this.#lastUsed >= idleMs) this.connection.end()
     return !isIdle
   }
@@ -266,28 +259,14 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
   }
 
   #unstash(): void {
-    if (this.#isFeeding) return
     const stash = this.#stash
-    if (stash === null || this.connection.isClosed) return
+    if (this.#isFeeding || stash.isEmpty || this.connection.isClosed) return
     // No new request while its caller does not even take the last response.
     if (this.#x === null && this.connection.isFull) return
-    const seen = this.#seen
-    this.#stash = null
-    this.#seen = 0
-    this.#feed(stash, 0, stash.length, seen)
-    if (this.#isStashHeld && (this.#stash as Buffer | null) === null) {
-      this.#isStashHeld = false
-      this.connection.release()
-    }
-  }
-
-  #addStash(buffer: Buffer, start: number, end: number): void {
-    const more = buffer.subarray(start, end)
-    this.#stash = this.#stash === null ? Buffer.from(more) : Buffer.concat([this.#stash, more])
-    if (this.#stash.length > stashLimit && !this.#isStashHeld) {
-      this.#isStashHeld = true
-      this.connection.hold()
-    }
+    const { seen } = stash
+    const bytes = stash.take()!
+    this.#feed(bytes, 0, bytes.length, seen)
+    stash.settle()
   }
 
   #feed(buffer: Buffer, start: number, end: number, seen: number): void {
@@ -297,7 +276,7 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
       const x = this.#x
       if (x === null) {
         if (this.connection.isFull) {
-          this.#addStash(buffer, at, end)
+          this.#stash.add(buffer, at, end)
           break
         }
         const next = this.#request(buffer, at, end, seen)
@@ -305,7 +284,7 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
         if (next < 0) break
         at = next
       } else if (x.requestDone) {
-        this.#addStash(buffer, at, end)
+        this.#stash.add(buffer, at, end)
         break
       } else {
         const next = this.#scan(buffer, at, end)
@@ -336,8 +315,8 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
         this.#close()
         return -1
       }
-      this.#addStash(buffer, at, end)
-      this.#seen = end - at
+      this.#stash.add(buffer, at, end)
+      this.#stash.seen = end - at
       if (this.#timing === null) this.#timing = new Deadline(this, HeadDeadline)
       if (!this.#timing.armed) this.core.wheel.arm(this.#timing, live.settings.headTimeout)
       return -1
@@ -434,7 +413,7 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
       return
     }
     const x = new Exchange(this.core, live, this, this.scope, this.scope.target(live) ?? this.#gone(live))
-    this.#stash = null
+    this.#stash.drop()
     this.#x = x
     x.requestDone = true
     x.keepAlive = false
@@ -465,14 +444,10 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
 
   /** Our end is sent; what the peer still sends is read and thrown away for a while. */
   #close(): void {
-    this.#stash = null
     this.#isLingering = true
     this.connection.end()
     this.core.wheel.cancel(this.#idle)
     this.core.wheel.arm((this.#timing = new Deadline(this, LingerDeadline)), lingerMs)
-    if (this.#isStashHeld) {
-      this.#isStashHeld = false
-      this.connection.release()
-    }
+    this.#stash.drop()
   }
 }
