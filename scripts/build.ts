@@ -34,7 +34,7 @@ export async function build(out: string = join(root, 'dist')): Promise<Built> {
     return { dir: out, fresh: false, files: sizes(out) }
 
   // Built beside and swapped in whole: a failed or interrupted build leaves the last good one.
-  const next = `${out}.${process.pid}`
+  const next = join(root, '.cache', `dist-${process.pid}`)
   rmSync(next, { recursive: true, force: true })
   mkdirSync(next, { recursive: true })
   try {

@@ -78,7 +78,6 @@ export async function proveWire(lab: Lab): Promise<Proof> {
     'control',
     `curl -s -m 10 -H 'x-secret: ${marker.header}' http://${address}:8080/${marker.path}`,
   )
-  await sleep(300) // tcpdump hands packets over in blocks
   const plain = await control.stop()
   const found = Object.values(marker).map((word) => plain.find(word))
 

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Lab } from './lab.ts'
-import { must, until } from './shell.ts'
+import { must, sleep, until } from './shell.ts'
 
 export interface Tap {
   /** Ends the capture. */
@@ -29,6 +29,7 @@ export async function tap(lab: Lab, name: string, filter: string): Promise<Tap> 
       '-s',
       '0',
       '-U',
+      '--immediate-mode',
       '-B',
       '65536',
       '-Z',
@@ -48,6 +49,7 @@ export async function tap(lab: Lab, name: string, filter: string): Promise<Tap> 
   })
   return {
     async stop() {
+      await sleep(300) // what is on its way through the kernel's buffers
       child.kill('SIGINT')
       await ended
       const dropped = Number(/(\d+) packets dropped by kernel/.exec(said)?.[1] ?? 0)

@@ -1,0 +1,201 @@
+// A mesh of real hosts while things break: agents, proxies, control, hosts, cables. Certificates live for two minutes, so
+// all of it happens under renewals.
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import { Lab } from './lab.ts'
+import { Mesh } from './mesh.ts'
+import { addUser, loadFrom, startWeb } from './service.ts'
+import { sleep, until } from './shell.ts'
+
+const url = 'http://web.default.mesh:8080/'
+const user = 'shop'
+const web = (version: string): string =>
+  `web,port=8080,protocol=http,version=${version},unit=web.service,check=http:/healthz,interval=1s`
+let lab: Lab
+let mesh: Mesh
+
+before(async () => {
+  lab = await Lab.up({
+    name: `mesh-${process.pid}`,
+    hosts: ['control', 'vm1', { name: 'vm2', resolver: 'plain' }],
+  })
+  mesh = new Mesh(lab)
+  await Promise.all([
+    startWeb(lab, 'vm1', { version: 'v1' }),
+    startWeb(lab, 'vm2', { version: 'v2' }),
+    addUser(lab, 'vm1', user),
+    addUser(lab, 'vm2', user),
+  ])
+  await mesh.init('control', ['--leaf-lifetime', '2m'])
+  // Both hosts serve and call: `shop` is a second identity beside `web` on each of them.
+  for (const [host, version] of [
+    ['vm1', 'v1'],
+    ['vm2', 'v2'],
+  ] as const) {
+    await mesh.mustJoin(host, [web(version), 'shop,port=9090,protocol=http,user=shop'])
+  }
+})
+after(async () => await lab.destroy())
+
+/** The versions that answer a client on a host, after some requests. */
+async function answering(host: string, requests: number = 20): Promise<string> {
+  const done = await lab.enter(host, `curl -s -m 5 '${url}?n=[1-${requests}]'`, { user, timeoutMs: 150_000 })
+  const versions = [...done.stdout.matchAll(/^web (v\d)/gm)].map((match) => match[1] ?? '')
+  return versions.length === requests
+    ? [...new Set(versions)].toSorted().join(' ')
+    : `${versions.length} of ${requests}`
+}
+
+async function bothAnswer(host: string = 'vm1', timeoutMs: number = 30_000): Promise<void> {
+  await until(`both versions to answer ${host}`, async () => (await answering(host)) === 'v1 v2', {
+    timeoutMs,
+    everyMs: 300,
+  })
+}
+
+test('clients on both hosts reach both versions by name; the rest of DNS works as before', async () => {
+  await bothAnswer('vm1')
+  await bothAnswer('vm2')
+  for (const host of ['vm1', 'vm2']) {
+    assert.equal((await lab.enter(host, 'getent hosts localhost')).status, 0)
+    const vip = (await lab.do(host, 'getent ahostsv4 web.default.mesh')).split(' ')[0] ?? ''
+    assert.match(vip, /^240\.240\./)
+  }
+  const one = await lab.do('vm1', 'getent ahostsv4 web.default.mesh')
+  assert.equal(await lab.do('vm2', 'getent ahostsv4 web.default.mesh'), one, 'the same address on every host')
+})
+
+test('the kernel tells the callers of one host apart', async () => {
+  const seen = async (as: string | null): Promise<string> => {
+    const command = `curl -s -m 5 -H 'x-forwarded-client-cert: URI=spiffe://forged' '${url}headers'`
+    const done = await lab.enter(
+      'vm1',
+      `for n in 1 2 3 4 5 6 7 8; do ${command}; done`,
+      as === null ? {} : { user: as },
+    )
+    return done.stdout
+  }
+  const shop = await seen(user)
+  assert.match(shop, /spiffe:\/\/lab\.mesh\/ns\/default\/sa\/shop/)
+  assert.doesNotMatch(shop, /forged/)
+  const root = await seen(null)
+  assert.match(root, /spiffe:\/\/lab\.mesh\/host\/vm1/)
+  assert.doesNotMatch(root, /sa\/shop|forged/)
+})
+
+test('certificates are renewed under load without a failed request', async () => {
+  const served = async (): Promise<number> => {
+    const report = JSON.parse(await mesh.do(['cert', 'status', '-o', 'json'])) as unknown
+    const ends = [...JSON.stringify(report).matchAll(/"notAfter":"?([^",}]+)/gi)].map(
+      (match) => match[1] ?? '',
+    )
+    const first = ends
+      .map((text) => (/^\d+$/.test(text) ? Number(text) : Date.parse(text)))
+      .toSorted((a, b) => a - b)[0]
+    assert.ok(first !== undefined, 'cert status tells when certificates end')
+    return first
+  }
+  const before = await served()
+  const result = await loadFrom(lab, 'vm1', { user, url, seconds: 80, workers: 4 })
+  assert.deepEqual(result.failed, [])
+  assert.ok(result.ok > 1000)
+  await until('certificates of later to be served', async () => (await served()) > before + 30_000)
+})
+
+test('an agent that is killed costs no request and comes back', async () => {
+  const load = loadFrom(lab, 'vm1', { user, url, seconds: 8, workers: 4 })
+  await sleep(2000)
+  for (const host of ['vm1', 'vm2'])
+    await lab.do(host, 'systemctl kill --signal=SIGKILL meshctl-agent.service')
+  assert.deepEqual((await load).failed, [])
+  for (const host of ['vm1', 'vm2']) {
+    await until(
+      `the agent on ${host}`,
+      async () => (await lab.enter(host, 'systemctl is-active meshctl-agent')).status === 0,
+    )
+  }
+  await bothAnswer()
+})
+
+test('a proxy that is killed costs at most what it carried and comes back with its last config', async () => {
+  const workers = 4
+  const load = loadFrom(lab, 'vm1', { user, url, seconds: 8, workers })
+  await sleep(2000)
+  await lab.do('vm2', 'systemctl kill --signal=SIGKILL meshctl-proxy.service')
+  const { failed, ok } = await load
+  assert.ok(failed.length <= workers, JSON.stringify(failed.slice(0, 5)))
+  assert.ok(ok > 500)
+  await bothAnswer()
+})
+
+test('registry and signer down for a minute: traffic goes on, agents and proxies restart without them', async () => {
+  await lab.do('control', 'systemctl stop meshctl-control')
+  try {
+    const load = loadFrom(lab, 'vm1', { user, url, seconds: 60, workers: 2 })
+    await sleep(15_000)
+    await lab.do('vm1', 'systemctl restart meshctl-agent')
+    await lab.do('vm2', 'systemctl restart meshctl-agent')
+    const { failed, versions } = await load
+    assert.deepEqual(failed, [])
+    assert.deepEqual(Object.keys(versions).toSorted(), ['v1', 'v2'])
+    await lab.do('vm2', 'systemctl restart meshctl-proxy')
+    await bothAnswer('vm2')
+    assert.notEqual((await mesh.meshctl(['status'])).status, 0, 'status says that control is gone')
+  } finally {
+    await lab.do('control', 'systemctl start meshctl-control')
+  }
+  await until('status to be well again', async () => (await mesh.meshctl(['status'])).status === 0, {
+    timeoutMs: 60_000,
+    everyMs: 1000,
+  })
+  await bothAnswer()
+})
+
+test('a host that is cut off is left alone by the others and comes back by itself', async () => {
+  await lab.cut('vm2')
+  try {
+    await until('vm1 to use v1 only', async () => (await answering('vm1')) === 'v1', { timeoutMs: 30_000 })
+    assert.equal(await answering('vm1', 100), 'v1')
+    // Alone, it still has itself.
+    await until('vm2 to use itself', async () => (await answering('vm2', 5)) === 'v2', { timeoutMs: 60_000 })
+  } finally {
+    await lab.heal('vm2')
+  }
+  await bothAnswer('vm1', 60_000)
+  await bothAnswer('vm2', 60_000)
+})
+
+test('a host that dies leaves the healthy set within 15 s', async () => {
+  await lab.plug('vm2')
+  const died = performance.now()
+  await until(
+    'the registry to mark vm2',
+    async () => {
+      const text = await mesh.do(['service', 'list', '-o', 'json'])
+      return /"healthy":\s*1\b/.test(text) || /1\/2/.test(text)
+    },
+    { timeoutMs: 20_000, everyMs: 250 },
+  )
+  const took = performance.now() - died
+  assert.ok(took < 15_000, `${Math.round(took)} ms`)
+  assert.equal(await answering('vm1', 50), 'v1')
+  await lab.boot('vm2')
+  await bothAnswer('vm1', 60_000)
+})
+
+test('a reboot brings the whole host back without anybody', async () => {
+  await lab.reboot('vm1')
+  await bothAnswer('vm1', 60_000)
+  await bothAnswer('vm2', 60_000)
+  assert.equal((await mesh.meshctl(['check'])).status, 0)
+})
+
+test('flushed capture rules are put back', async () => {
+  await lab.do('vm1', 'iptables -t nat -F MESHCTL_OUTPUT')
+  await until(
+    'the rules',
+    async () => (await lab.do('vm1', 'iptables -t nat -S MESHCTL_OUTPUT')).split('\n').length > 3,
+    { timeoutMs: 30_000 },
+  )
+  await bothAnswer()
+})
