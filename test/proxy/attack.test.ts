@@ -6,6 +6,7 @@ import type { IncomingHttpHeaders } from 'node:http'
 import net from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { after, before, suite, test } from 'node:test'
+import fc from 'fast-check'
 import { systemClock } from '../../src/clock.ts'
 import { makeLog } from '../../src/log.ts'
 import { Engine } from '../../src/proxy/engine.ts'
@@ -14,6 +15,8 @@ import { serverName } from '../../src/snapshot/types.ts'
 import type { Settings, Snapshot } from '../../src/snapshot/types.ts'
 import { badRequests, badResponses } from '../wire/attacks.ts'
 import { goodRequests } from '../wire/corpus.ts'
+import { readLlhttp } from '../wire/llhttp.ts'
+import { requests, seed } from '../wire/soup.ts'
 import { emptySnapshot } from './snapshots.ts'
 
 /** An engine whose captured connections are all meant for the application on `port`. */
@@ -53,12 +56,13 @@ function snapshotFor(port: number, settings: Partial<Settings>): Snapshot {
   })
 }
 
-/** Sends pieces and collects what comes until the other side closes, or `enough` says so. */
+/** Sends pieces (and an end) and collects what comes until the other side closes, or `enough` says so. */
 function send(
   port: number,
   pieces: readonly string[],
   enough: (text: string) => boolean = () => false,
   pauseMs: number = 1,
+  end: boolean = false,
 ): Promise<string> {
   return new Promise((resolve) => {
     let text = ''
@@ -80,6 +84,7 @@ function send(
         socket.write(Buffer.from(piece, 'latin1'))
         await new Promise((next) => setTimeout(next, pauseMs))
       }
+      if (end) socket.end()
     })()
   })
 }
@@ -164,6 +169,23 @@ suite('requests', () => {
       assert.equal(statuses(text).at(-1), 200, good.name)
       assert.equal(seen.length, 1, good.name)
     }
+  })
+
+  test(`soup: the application gets no request that llhttp would not have read itself, seed ${seed}`, async () => {
+    await fc.assert(
+      fc.asyncProperty(requests, async (bytes) => {
+        seen = []
+        const theirs = readLlhttp(bytes, 'request').messages.filter(({ complete }) => complete)
+        await send(port, [bytes.toString('latin1')], undefined, 1, true)
+        const targets = theirs.map(({ start }) => start.replace(/ http:\/\/[^/]*/, ' '))
+        assert.ok(seen.length <= targets.length, JSON.stringify([bytes.toString('latin1'), seen]))
+        for (const [i, { line, body }] of seen.entries()) {
+          assert.equal(line, targets[i], JSON.stringify(bytes.toString('latin1')))
+          assert.equal(body, theirs[i]!.body)
+        }
+      }),
+      { seed, interruptAfterTimeLimit: 2000, numRuns: 5000 },
+    )
   })
 
   test('a chunked body reaches the application with its content unchanged', async () => {
