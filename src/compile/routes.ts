@@ -1,4 +1,4 @@
-// Routes of one service port, from VirtualServices. First match wins; the last route always matches.
+// Routes of one service port, from VirtualServices. First match wins; what matches none is answered 404.
 import type {
   HttpMatch,
   HttpRoute,
@@ -106,10 +106,6 @@ export class Router {
         routes.push({ name: 'default', matches: [], clusters: whole(), timeout: 0, retry: defaultRetry })
       } else {
         routes.push(...this.#http(resource, http, port.port))
-        // Istio answers 404 where a VirtualService matches nothing; a route without clusters says so.
-        if (routes.at(-1)?.matches.length !== 0) {
-          routes.push({ name: 'unmatched', matches: [], clusters: [], timeout: 0, retry: defaultRetry })
-        }
       }
     }
     return { routes, tcp: port.protocol === 'http' ? [] : (this.#tcp(resource, port.port) ?? whole()) }

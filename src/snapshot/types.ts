@@ -62,7 +62,7 @@ export interface OutboundPort {
   readonly protocol: Protocol
   /** Original destinations that mean this service port besides vip:port: registered instances, `address:port`. */
   readonly instances: readonly string[]
-  /** HTTP routes in order; the last always matches. Empty for protocol tcp. */
+  /** HTTP routes, first match wins; what matches none is answered 404, as in Istio. Empty for protocol tcp. */
   readonly routes: readonly Route[]
   /** Where opaque TCP goes. */
   readonly tcp: readonly WeightedCluster[]
@@ -72,7 +72,7 @@ export interface Route {
   readonly name: string
   /** Any of these (empty: always). All conditions of one match must hold. */
   readonly matches: readonly RouteMatch[]
-  /** None: nothing routes what matches here, 404 (a VirtualService without a last resort). */
+  /** None: what matches here leads nowhere, 503. */
   readonly clusters: readonly WeightedCluster[]
   /** Whole exchange, 0: none. */
   readonly timeout: number
