@@ -2,7 +2,7 @@
 import Consul from 'consul'
 import { EventEmitter } from 'node:events'
 import { Agent as HttpAgent } from 'node:http'
-import type { IncomingHttpHeaders } from 'node:http'
+import type { ClientRequest, IncomingHttpHeaders, RequestOptions } from 'node:http'
 import { Agent as HttpsAgent } from 'node:https'
 import type { PeerCertificate } from 'node:tls'
 import { MeshError } from '../errors.ts'
@@ -40,6 +40,8 @@ export interface Package {
   readonly status: { readonly leader: Method }
   /** papi's own verb, for the two calls whose check output the package would drop. */
   _put(request: PutRequest, last: (request: PutResult, next: PutNext) => void): Promise<Reply>
+  /** papi's hook: runs before a request is sent. */
+  _ext(event: 'onRequest', run: (request: { transport: Transport }, next: () => void) => void): void
   destroy(): void
 }
 
@@ -79,7 +81,39 @@ export function dial(url: string, config: RegistryConfig): Package {
     agent: protocol === 'https:' ? secureAgent(config) : new HttpAgent({ keepAlive: true }),
     ...(config.token === null ? {} : { defaults: { token: config.token } }),
   }
-  return new Consul(options) as unknown as Package
+  const consul = new Consul(options) as unknown as Package
+  consul._ext('onRequest', guard)
+  return consul
+}
+
+/** Far above the largest answer of a large mesh; below what would end this process. */
+const maxAnswerBytes = 256 * 1024 * 1024
+
+/**
+ * papi waits for the end of an answer only: one that is cut off or does not end would be noticed at the deadline, a
+ * minute later for a blocking query.
+ */
+function guard(request: { transport: Transport }, next: () => void): void {
+  const { transport } = request
+  request.transport = {
+    request(options) {
+      const sent = transport.request(options)
+      sent.on('response', (response) => {
+        let size = 0
+        response.on('data', (chunk: Buffer) => {
+          size += chunk.length
+          if (size > maxAnswerBytes) response.destroy(new Error('the answer is too large'))
+        })
+        response.on('error', (error) => sent.emit('error', error))
+      })
+      return sent
+    },
+  }
+  next()
+}
+
+interface Transport {
+  request(options: RequestOptions): ClientRequest
 }
 
 /** Names of the URL fit for messages. */

@@ -19,7 +19,12 @@ export function failure(error: unknown, what: string, where: string): MeshError 
   if (error instanceof MeshError) return error
   const response = responseOf(error)
   const status = response?.statusCode ?? 0
-  if (status === 0) return unreachable(what, where, plain(reason(error)))
+  const why = plain(reason(error))
+  if (/decode \(/.test(why)) {
+    return new MeshError('MSH0303', `${what}: what ${where} answered cannot be understood (${why})`)
+  }
+  // An error in spite of a good status: the answer did not arrive whole.
+  if (status < 300) return unreachable(what, where, why)
   const body = plain(said(response))
   if (status === 401 || status === 403 || /permission denied|acl not found/i.test(body)) {
     return new MeshError('MSH0302', `${what}: the registry at ${where} denied it (${body || status})`, {

@@ -103,7 +103,7 @@ async function tryConsul(config: Record<string, unknown>): Promise<Place & { tls
   const log = join(folder, 'log')
   // Dies with this process, however that ends.
   const child = spawn(
-    'setpriv',
+    '/usr/bin/setpriv',
     ['--pdeathsig', 'KILL', consulBinary(), 'agent', '-dev', '-config-file', join(folder, 'consul.json')],
     {
       stdio: ['ignore', 'pipe', 'pipe'],

@@ -163,8 +163,8 @@ export class Database {
     try {
       pending.run({ index, touch: (topic) => mine.add(topic) })
       for (const topic of mine) {
-        // Keys carry their own index; a row per key here would only repeat it.
-        if (topic.startsWith('key:')) continue
+        // Keys carry their own index, sessions share one: a row for each that ever was would stay for good.
+        if (topic.startsWith('key:') || topic.startsWith('session:')) continue
         this.run('insert or replace into topics (topic, at) values (?, ?)', topic, index)
       }
       this.#db.exec('release one')

@@ -167,7 +167,8 @@ function block(
   const asked = wait === null || wait === '' ? defaultWaitMs : wait === '0' ? 0 : duration(wait)
   if (asked === null) throw new Fault(400, 'Invalid wait time')
   const min = query.get('index') === '' ? null : unsigned(query, 'index')
-  const now = watch.read()
+  const read = safely(parts, watch)
+  const now = read()
   // An index that this registry never gave (it was restored from an older copy): answer, so that the client starts anew.
   if (min === null || min === 0 || now.index > min || min > parts.db.index) {
     answer(response, now)
@@ -176,7 +177,7 @@ function block(
   const ms = Math.min(asked === 0 ? defaultWaitMs : asked, maxWaitMs)
   // Consul's jitter: waiters that came together do not all come back together.
   const jittered = ms + (Math.random() * ms) / 16
-  const forget = parts.waits.wait(watch, min, jittered, (late) => {
+  const forget = parts.waits.wait({ ...watch, read }, min, jittered, (late) => {
     if (who.kind === 'host' && who.revoked) {
       send(response, {
         status: 403,
@@ -186,6 +187,23 @@ function block(
     } else answer(response, late)
   })
   response.on('close', forget)
+}
+
+/** A read that fails later has no caller to tell: it is answered as a failure, and asked again by the client. */
+function safely({ db, log }: Parts, watch: Watch): Watch['read'] {
+  return () => {
+    try {
+      return watch.read()
+    } catch (error) {
+      log.error({ error: reason(error) }, 'registry read failed')
+      return {
+        status: 500,
+        index: db.index,
+        type: 'text/plain; charset=utf-8',
+        body: Buffer.from('internal error'),
+      }
+    }
+  }
 }
 
 function answer(response: ServerResponse, { index, ...reply }: Answer): void {

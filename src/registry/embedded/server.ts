@@ -102,20 +102,22 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<Embedded>
     stop()
     throw error
   }
+  let closing: Promise<void> | null = null
+  const end = async (): Promise<void> => {
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+    waits.flush()
+    server.closeIdleConnections()
+    // Answers that are on their way get one moment; whoever does not read them does not hold us.
+    const timer = clock.after(200, () => server.closeAllConnections())
+    await closed
+    timer.cancel()
+    stop()
+  }
   log.info({ address: address(), index: db.index }, 'registry is up')
   return {
     port: portOf(server),
     waiting: () => waits.size,
-    async close() {
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()))
-      waits.flush()
-      server.closeIdleConnections()
-      // Answers that are on their way get one moment; whoever does not read them does not hold us.
-      const timer = clock.after(200, () => server.closeAllConnections())
-      await closed
-      timer.cancel()
-      stop()
-    },
+    close: () => (closing ??= end()),
     setTls(tls) {
       if (!('setSecureContext' in server)) throw new Error('the registry was started without TLS')
       ;(server as TlsServer).setSecureContext(secure(tls))

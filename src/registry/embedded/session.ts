@@ -60,7 +60,7 @@ export function sessionRoutes(
         const topic = `session:${call.rest}`
         return watch(topic, () => {
           const session = sessions.get(call.rest)
-          return [db.changedAt(topic), session === null ? [] : [sessionBody(session)]]
+          return [db.changedAt('sessions'), session === null ? [] : [sessionBody(session)]]
         })(call)
       },
     },

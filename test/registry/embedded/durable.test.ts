@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { TestContext } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { FakeClock, systemClock } from '../../../src/clock.ts'
 import { connectRegistry } from '../../../src/registry/client.ts'
 import type { Registry } from '../../../src/registry/registry.ts'
@@ -28,7 +29,12 @@ function client(t: TestContext, port: number): Registry {
 async function startProcess(t: TestContext, dbPath: string): Promise<{ port: number; child: ChildProcess }> {
   const child = spawn(
     process.execPath,
-    ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, 'store.ts'), dbPath, managementToken],
+    [
+      '--disable-warning=ExperimentalWarning',
+      fileURLToPath(import.meta.resolve('./store.ts')),
+      dbPath,
+      managementToken,
+    ],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   )
   t.after(() => child.kill('SIGKILL'))
