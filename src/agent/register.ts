@@ -1,6 +1,6 @@
 // Puts the host's services into the registry and keeps them there: virtual address, registration, state, lease.
 import type { Clock, Timer } from '../clock.ts'
-import { reason } from '../errors.ts'
+import { MeshError, reason } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { HostConfig } from '../model/host.ts'
 import type { ServiceDeclaration } from '../model/service.ts'
@@ -204,9 +204,11 @@ export class Registrar {
         )
       }
     } catch (error) {
-      // The registry may have lost the service: the next round registers it anew.
       state.registered = null
-      throw error
+      // A registry that is away hears nothing; one that answers has lost the service.
+      if (error instanceof MeshError && error.code === 'MSH0301') throw error
+      await this.#register(state, wanted)
+      return
     }
     if (state.registered?.status !== wanted.status) {
       log.info({ service: state.declared.name, id: state.declared.id, ...wanted }, 'service state changed')
@@ -226,7 +228,7 @@ export class Registrar {
       }
     }
     this.#claimed = false
-    await this.#reconcile()
+    await this.#reconcile(config.registry.localAgent !== null)
   }
 
   /** Services that an earlier host.json declared. The node is ours alone unless it is a Consul agent's. */

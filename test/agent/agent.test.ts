@@ -5,11 +5,12 @@ import { join } from 'node:path'
 import { afterEach, describe, test } from 'node:test'
 import { decode, encode } from 'dns-packet'
 import { askAgent } from '../../src/agent/socket.ts'
+import { connectRegistry } from '../../src/registry/client.ts'
 import { keys, type HostReport } from '../../src/registry/registry.ts'
 import { claim } from '../../src/registry/vip.ts'
 import type { Snapshot } from '../../src/snapshot/types.ts'
 import { declared, destinationRule, subsets, virtualService } from '../compile/mesh.ts'
-import { until, World } from './running.ts'
+import { managementToken, until, World } from './running.ts'
 
 let world: World
 
@@ -279,6 +280,36 @@ describe('an agent with something away', () => {
       readFileSync(join(world.place.paths.proxyState, 'snapshot.json'), 'utf8'),
     ) as Snapshot
     assert.equal(saved.hash, good)
+  })
+})
+
+describe('a host with a Consul agent of its own', () => {
+  test('registers through it, keeps its TTL check alive, and leaves through it', async () => {
+    await start()
+    const { registry } = world.config
+    // A real Consul agent on loopback takes its own token; here the management one.
+    world.config = {
+      ...world.config,
+      registry: { ...registry, token: managementToken, localAgent: registry.url },
+    }
+    await world.start()
+    const web = await until('passing', async () => {
+      const [found] = (await world.registry.instances('web')).value
+      return found?.passing === true ? found : null
+    })
+    assert.equal(web.meta['meshctl-host'], 'vm1')
+    assert.ok(web.checks.some(({ id }) => id === 'service:web'))
+    // Lost by a restart of the agent: the next word about its check finds out.
+    const direct = connectRegistry({ ...world.config.registry })
+    await direct.agentDeregister('web')
+    await until(
+      'back',
+      async () => (await world.registry.instances('web')).value[0]?.passing === true,
+      15_000,
+    )
+    direct.close()
+    await askAgent<'leave'>(world.place.paths.agentSocket, { verb: 'leave' })
+    assert.deepEqual((await world.registry.instances('web')).value, [])
   })
 })
 

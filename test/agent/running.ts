@@ -15,7 +15,7 @@ import { hostConfig } from '../compile/mesh.ts'
 import { Authority } from '../pki/authority.ts'
 import { FakeSigner, furnish, makePlace, type Place, silent } from './place.ts'
 
-const managementToken = 'management-token-of-the-test'
+export const managementToken = 'management-token-of-the-test'
 
 export async function until<T>(
   what: string,
