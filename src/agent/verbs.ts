@@ -2,6 +2,7 @@
 import type { Clock } from '../clock.ts'
 import { MeshError, reason } from '../errors.ts'
 import type { Host } from '../host/host.ts'
+import { resolverDrift } from '../host/resolver.ts'
 import type { Log } from '../log.ts'
 import type { HostConfig } from '../model/host.ts'
 import type { Paths } from '../paths.ts'
@@ -81,6 +82,8 @@ export async function verify(context: VerbContext): Promise<void> {
       return finding === null ? [] : [finding]
     })
   }
+  const { dns } = config
+  if (dns !== 'off') await look('resolver', () => resolverDrift(context.host, dns))
   await look('capture', async () => {
     const drift = await new Capture({ ...context, changed: () => undefined }).drift()
     return drift.map((line) => `capture: ${line}`)

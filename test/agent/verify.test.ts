@@ -107,10 +107,14 @@ describe('the certificate served on the wire', () => {
 
 describe('the verbs', () => {
   const lines: string[] = []
+  /** What the host's resolver says of itself while ours is in place. */
+  const resolver = '@@resolv\nnameserver 127.0.0.53\n@@resolved\nactive\n@@dropin\nDNS=127.0.0.1:15053\n'
   const context = (dnsPort: number): VerbContext => ({
     config,
     paths: place.paths,
-    host: new FakeHost(),
+    host: new FakeHost('x', (command) =>
+      command === 'sh -s' ? { status: 0, stdout: resolver, stderr: '' } : null,
+    ),
     clock: systemClock,
     log: silent,
     tell: (line) => lines.push(line),
@@ -151,7 +155,13 @@ describe('the verbs', () => {
     dns.setTable(new Map())
     const agent = await agentSays()
     await verify({ ...context(port), config: { ...config, dns: 'resolved' } })
-    assert.deepEqual(lines.splice(0), ['certificates: ok', 'dns: ok', 'capture: ok', 'agent: ok'])
+    assert.deepEqual(lines.splice(0), [
+      'certificates: ok',
+      'dns: ok',
+      'resolver: ok',
+      'capture: ok',
+      'agent: ok',
+    ])
     serve(authority.service('web'))
     await dns.close()
     await assert.rejects(
