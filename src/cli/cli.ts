@@ -28,8 +28,6 @@ export interface CommandModule {
   register(program: Command, cli: Cli): void
 }
 
-export type Action<Arguments extends unknown[]> = (...args: Arguments) => void | Promise<void>
-
 /** `Examples:` below the help of a command. Lines without the prompt. */
 export function examples(command: Command, lines: readonly string[]): Command {
   return command.addHelpText('after', `\nExamples:\n${lines.map((line) => `  $ ${line}`).join('\n')}`)

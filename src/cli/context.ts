@@ -1,5 +1,6 @@
 // The meshes that this machine knows: ~/.config/meshctl/config.json (0600, it holds the registry token) and a folder
 // per mesh with the operator's key and certificate, the roots and the root key.
+import { existsSync } from 'node:fs'
 import { mkdir, readFile, rm, stat } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
@@ -8,6 +9,7 @@ import type { RegistryConfig } from '../model/host.ts'
 import { nameFault } from '../model/name.ts'
 import { didYouMean } from '../model/near.ts'
 import { isRecord } from '../model/problem.ts'
+import { pathsUnder } from '../paths.ts'
 import { storeFile } from '../pki/key.ts'
 import type { Cli } from './cli.ts'
 
@@ -124,7 +126,11 @@ export class ContextStore {
     const file = await this.read()
     const wanted = name ?? file.current
     if (wanted === null) {
-      throw new MeshError('MSH0103', 'this machine knows no mesh yet', { hint: 'meshctl init' })
+      throw new MeshError('MSH0103', 'this machine knows no mesh yet', {
+        hint: existsSync(pathsUnder().hostConfig)
+          ? 'it is a host of one: meshctl check looks at it; other verbs run where meshctl init ran'
+          : 'meshctl init',
+      })
     }
     const context = Object.hasOwn(file.contexts, wanted) ? file.contexts[wanted] : undefined
     if (context === undefined) throw unknown(wanted, file)

@@ -25,7 +25,10 @@ export async function readHosts(
 ): Promise<HostView[]> {
   const reports = await readReports(registry, mesh)
   const nodes = (await registry.nodes()).value
-  const names = new Set([...(records ?? []).map(({ host }) => host), ...reports.map(({ host }) => host)])
+  // A revoked host of which nothing else is left has left the mesh.
+  const there = (host: string): boolean => nodes.some((node) => node.name === host)
+  const joined = (records ?? []).filter(({ host, revoked }) => !revoked || there(host))
+  const names = new Set([...joined.map(({ host }) => host), ...reports.map(({ host }) => host)])
   const views = [...names].toSorted().map(async (host) => {
     const record = records?.find((one) => one.host === host) ?? null
     const report = reports.find((one) => one.host === host) ?? null

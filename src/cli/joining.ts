@@ -158,7 +158,8 @@ async function joinOne(joining: Joining): Promise<void> {
 
 function reporter(line: ProgressLine): (phase: JoinPhase, state: PhaseState, detail: string) => void {
   return (phase, state, detail) => {
-    if (state === 'start') line.step(phase, detail)
+    // The connection was opened, and told, before.
+    if (state === 'start' && phase !== 'connect') line.step(phase, detail)
     else if (state === 'progress') line.detail(detail)
     else if (state === 'undo') line.undoing(detail)
   }

@@ -112,7 +112,8 @@ function finish(cli: Cli, target: string, line: ProgressLine, result: LeaveResul
 
 function reporter(line: ProgressLine): (phase: LeavePhase, state: PhaseState, detail: string) => void {
   return (phase, state, detail) => {
-    if (state === 'start') line.step(phase, detail)
+    // The connection was opened, and told, before.
+    if (state === 'start' && phase !== 'connect') line.step(phase, detail)
     else if (state === 'progress') line.detail(detail)
     else if (state === 'undo') line.undoing(detail)
   }

@@ -8,6 +8,9 @@ import { interrupted, printFailure } from './failure.ts'
 import { systemTerminal, type Terminal } from './terminal.ts'
 import { verbs, type Verb } from './verbs.ts'
 
+// A library below the Istio schemas uses a deprecated module of Node; that is no news for whoever runs a command.
+process.noDeprecation = true
+
 const terminal = systemTerminal()
 
 // Whoever reads us may stop early (`meshctl get … | head`): that is no failure.

@@ -74,7 +74,7 @@ export async function makeMesh(cli: Cli, named: string | undefined, flags: InitF
             timeoutSeconds: flags.timeout,
           },
           (phase, state, detail) => {
-            if (state === 'start') line.step(phase, detail)
+            if (state === 'start' && phase !== 'connect') line.step(phase, detail)
             else if (state === 'progress') line.detail(detail)
             else if (state === 'undo') line.undoing(detail)
           },

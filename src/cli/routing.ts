@@ -1,6 +1,5 @@
 // The work behind `meshctl route`.
 import { MeshError } from '../errors.ts'
-import { checkObjects } from '../model/istio.ts'
 import { defaultNamespace, serviceOf, shortName, type Qualified } from '../model/name.ts'
 import { didYouMean } from '../model/near.ts'
 import { printProblem, refuse } from '../model/problem.ts'
@@ -11,7 +10,7 @@ import { printYamlDocuments } from '../model/text.ts'
 import type { MeshInstance } from '../registry/catalogue.ts'
 import { confirm } from './ask.ts'
 import type { Cli } from './cli.ts'
-import type { MatchOptions, SetFlags, UnsetFlags } from './command/route.ts'
+import type { SetFlags, UnsetFlags } from './command/route.ts'
 import { instancesOf, protocolOf, readServices, versionsOf } from './meshview.ts'
 import {
   commit,
@@ -48,6 +47,8 @@ export async function setRoutes(cli: Cli, written: string, flags: SetFlags): Pro
     const after = setRoute(service, protocolOf(instances), change, before)
     const objects =
       after.destinationRule === null ? [after.virtualService] : [after.virtualService, after.destinationRule]
+    // The schemas are large; only this verb needs them.
+    const { checkObjects } = await import('../model/istio.ts')
     const checked = checkObjects(objects, { known: shelf.resources })
     refuse(checked.problems, 'MSH0201', 'the route')
     for (const problem of checked.problems) terminal.say(printProblem(problem))
@@ -262,5 +263,3 @@ function printRows(cli: Cli, format: Format, rows: readonly Row[], empty: string
     empty,
   })
 }
-
-export type { MatchOptions }

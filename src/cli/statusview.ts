@@ -114,10 +114,10 @@ function printText(cli: Cli, session: Session, status: MeshStatus, format: Forma
   if (!registry.ok) return
   const { hosts, services } = registry.value
   if (format !== 'name') {
-    const healthy = services.filter(
-      ({ instances }) => instances.length > 0 && instances.every(({ passing }) => passing),
-    )
-    terminal.out(`${paint.bold('services')}  ${healthy.length} of ${services.length} healthy`)
+    // A service whose hosts have left keeps its address; it is not ill.
+    const served = services.filter(({ instances }) => instances.length > 0)
+    const healthy = served.filter(({ instances }) => instances.every(({ passing }) => passing))
+    terminal.out(`${paint.bold('services')}  ${healthy.length} of ${served.length} healthy`)
     const good = hosts.filter(({ health }) => health === 'healthy').length
     terminal.out(`${paint.bold('hosts')}     ${good} of ${hosts.length} healthy`)
     if (hosts.length > 0) terminal.out('')

@@ -9,10 +9,6 @@ export interface Sink {
   source(path: Path): string
 }
 
-export function sink(source: string): Sink {
-  return { problems: [], source: () => source }
-}
-
 export class Fields {
   readonly #object: Readonly<Record<string, unknown>>
   readonly #path: Path
