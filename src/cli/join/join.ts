@@ -389,7 +389,11 @@ async function rollBack(job: Job, error: unknown): Promise<MeshError> {
   ]
   for (const [needed, what, run] of elsewhere) {
     if (!needed) continue
-    await run().catch((failure: unknown) => details.push(`${what} failed: ${reason(failure)}`))
+    await run().catch((failure: unknown) => {
+      // Control that has never heard of the host has nothing to take back.
+      const unknown = failure instanceof MeshError && failure.code === 'MSH0410'
+      if (!unknown) details.push(`${what} failed: ${reason(failure)}`)
+    })
   }
   job.report(phase, 'undo', details.at(-1) ?? '')
   const plain = cause.message.replace(`${job.host.label}: `, '')
