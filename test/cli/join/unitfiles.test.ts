@@ -1,0 +1,25 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { cronLines, sockets } from '../../../src/cli/join/unitfiles.ts'
+import { maxIdentities } from '../../../src/paths.ts'
+
+const template = readFileSync('templates/meshctl-proxy.socket', 'utf8')
+
+test('the socket unit holds every port on both loopbacks, or on one without IPv6', () => {
+  const listens = (text: string): string[] => text.match(/^ListenStream=.*$/gm) ?? []
+  const both = listens(sockets(template, true))
+  assert.equal(both.length, 2 * (maxIdentities + 1) + 2)
+  assert.ok(both.includes('ListenStream=[::1]:15132') && both.includes('ListenStream=15008'))
+  const four = listens(sockets(template, false))
+  assert.equal(four.length, maxIdentities + 1 + 2)
+  assert.ok(four.every((line) => !line.includes('[')))
+})
+
+test('cron lines are spread by the name of the host', () => {
+  const lines = cronLines('vm1')
+  assert.equal(lines.length, 3)
+  for (const line of lines)
+    assert.match(line, /^[\d,]+ \* \* \* \* \/usr\/local\/bin\/meshctl agent (renew|verify|report)$/)
+  assert.notEqual(lines[0], cronLines('vm2')[0])
+})
