@@ -1,4 +1,4 @@
-// A host on which nothing happens: it records what would be done. For --dry-run, and for tests of what is asked.
+// A host on which nothing happens: it records what would be done, for tests of what is asked.
 import type { Host, RunOptions, RunResult } from './host.ts'
 
 export type Action =
@@ -59,13 +59,4 @@ export class FakeHost implements Host {
   }
 
   close(): void {}
-}
-
-/** One line per action, for --dry-run. */
-export function describeAction(action: Action): string {
-  if (action.verb === 'run')
-    return `run${action.root ? ' as root' : ''}: ${action.command.trim().split('\n')[0] ?? ''}`
-  if (action.verb === 'put')
-    return `write ${action.path} (${action.mode.toString(8).padStart(4, '0')} ${action.owner})`
-  return `upload ${action.path}`
 }
