@@ -39,7 +39,7 @@ export async function planHost(input: PlanInput, facts: HostFacts, host: Host): 
     schema: 1,
     mesh: input.mesh,
     trustDomain: input.trustDomain,
-    host: nodeName(input.target, flags.name, facts),
+    host: nodeName(input.target, flags.name ?? joinedName(facts, input.mesh), facts),
     address: flags.address ?? (await ownAddress(input, facts, host)),
     registry: {
       ...input.registry,
@@ -91,6 +91,12 @@ function isCidr(text: string): boolean {
   const family = isIP(address)
   if (family === 0 || more !== undefined) return false
   return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128))
+}
+
+/** A host that is joined keeps its name, however it is reached. */
+function joinedName(facts: HostFacts, mesh: string): string | undefined {
+  const { installed } = facts
+  return installed !== null && installed.mesh === mesh && installed.host !== '' ? installed.host : undefined
 }
 
 /** The name given; else the target's first label; for an address the host's own name. */

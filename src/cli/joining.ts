@@ -9,6 +9,7 @@ import type { Cli } from './cli.ts'
 import type { JoinCommandFlags } from './command/join.ts'
 import { printFailure } from './failure.ts'
 import { planHost } from './hostplan.ts'
+import { readConfig } from './join/install.ts'
 import { joinHost } from './join/join.ts'
 import type { JoinPhase, JoinResult, PhaseState } from './join/types.ts'
 import { Progress, type ProgressLine } from './progress.ts'
@@ -25,7 +26,8 @@ export async function joinHosts(
   cli: Cli,
   targets: readonly string[],
   flags: JoinCommandFlags,
-  services: readonly ServiceDeclaration[],
+  /** Null: nothing was said of them; a joined host keeps its own. */
+  services: readonly ServiceDeclaration[] | null,
 ): Promise<void> {
   const ssh = await readSshOptions(cli.terminal, flags)
   await withSession(cli, async (session) => {
@@ -34,6 +36,8 @@ export async function joinHosts(
     await signer.status()
     await session.registry.leader()
     const progress = new Progress(cli.terminal)
+    const { terminal } = progress
+    const talking: Cli = { ...cli, terminal }
     const outcomes = await cli.guarded(async (signal) => {
       const waiting = targets.map((target) => ({ target, line: progress.line(target) }))
       const done: Outcome[] = []
@@ -42,9 +46,9 @@ export async function joinHosts(
           const { target, line } = next
           try {
             line.step('connect')
-            const remote = await openRemote(target, flags, ssh, cli.terminal)
+            const remote = await openRemote(target, flags, ssh, terminal)
             try {
-              await joinOne({ cli, session, target, flags, services, remote, line, signal })
+              await joinOne({ cli: talking, session, target, flags, services, remote, line, signal })
             } finally {
               remote.host.close()
             }
@@ -82,7 +86,7 @@ interface Joining {
   readonly session: Session
   readonly target: string
   readonly flags: JoinCommandFlags
-  readonly services: readonly ServiceDeclaration[]
+  readonly services: readonly ServiceDeclaration[] | null
   readonly remote: Remote
   readonly line: ProgressLine
   readonly signal: AbortSignal
@@ -97,7 +101,7 @@ async function joinOne(joining: Joining): Promise<void> {
     {
       target,
       flags,
-      services: joining.services,
+      services: joining.services ?? (await keptServices(joining)),
       mesh,
       trustDomain: context.trustDomain,
       signers: context.signers,
@@ -154,6 +158,15 @@ async function joinOne(joining: Joining): Promise<void> {
     reporter(line),
   )
   finish(cli, line, config, result)
+}
+
+/** The services with which the host is joined to this mesh. */
+async function keptServices({ cli, session, remote }: Joining): Promise<readonly ServiceDeclaration[]> {
+  const before = await readConfig(remote.host)
+  if (before === null || before.mesh !== session.mesh || before.services.length === 0) return []
+  const names = before.services.map(({ name }) => name).join(', ')
+  cli.terminal.say(`${before.host}: keeps its services: ${names} (--no-services takes them out)`)
+  return before.services
 }
 
 function reporter(line: ProgressLine): (phase: JoinPhase, state: PhaseState, detail: string) => void {

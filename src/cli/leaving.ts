@@ -40,14 +40,23 @@ export async function leaveHosts(cli: Cli, targets: readonly string[], flags: Le
           const line = progress.line(target)
           try {
             line.step('connect')
-            const remote = await openRemote(target, flags, ssh, terminal).catch((error: unknown) => {
+            const remote = await openRemote(target, flags, ssh, progress.terminal).catch((error: unknown) => {
               if (flags.force && error instanceof MeshError) return error
               throw error
             })
-            if (remote instanceof MeshError) await forget(cli, session, target, flags, line, remote)
+            if (remote instanceof MeshError)
+              await forget({ ...cli, terminal: progress.terminal }, session, target, flags, line, remote)
             else {
               try {
-                await leaveOne(cli, session, remote.host, target, flags, line, signal)
+                await leaveOne(
+                  { ...cli, terminal: progress.terminal },
+                  session,
+                  remote.host,
+                  target,
+                  flags,
+                  line,
+                  signal,
+                )
               } finally {
                 remote.host.close()
               }

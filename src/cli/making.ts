@@ -56,7 +56,7 @@ export async function makeMesh(cli: Cli, named: string | undefined, flags: InitF
   try {
     await cli.guarded(async (signal) => {
       line.step('connect')
-      const { host } = await openRemote(plan.control, flags, ssh, terminal)
+      const { host } = await openRemote(plan.control, flags, ssh, progress.terminal)
       try {
         const present = await readPresent(host)
         refuseForeign(plan, present, root.pem)
@@ -80,7 +80,8 @@ export async function makeMesh(cli: Cli, named: string | undefined, flags: InitF
           },
         )
         for (const { level, subject, message, hint } of result.findings) {
-          if (level === 'warn') terminal.say(`${subject}: ${message}${hint === '' ? '' : ` (${hint})`}`)
+          if (level === 'warn')
+            progress.terminal.say(`${subject}: ${message}${hint === '' ? '' : ` (${hint})`}`)
         }
         await ensureOperator(store, plan, issuer)
         await finish(store, plan, config, flags, line, signal)

@@ -150,8 +150,7 @@ function checkServices(services: readonly ServiceView[], findings: Findings): vo
     const passing = view.instances.filter((instance) => instance.passing).length
     const total = view.instances.length
     const look = `meshctl service get ${label(view)}`
-    if (total === 0)
-      findings.warn('services', label(view), 'has an address and no instance', 'join a host with it')
+    if (total === 0) findings.ok('services', label(view), 'has no instances; its address is kept')
     else if (passing === 0)
       findings.error('services', label(view), `none of ${total} instances is healthy`, look)
     else if (passing < total)

@@ -66,6 +66,18 @@ export class Progress {
     }
   }
 
+  /** The terminal for whoever speaks meanwhile: the lines make room and are drawn again below. */
+  get terminal(): Terminal {
+    const around = (print: (text: string) => void): ((text: string) => void) => {
+      return (text) => {
+        if (this.#drawn > 0) process.stderr.write(`\u001B[${this.#drawn}A\r\u001B[J`)
+        this.#drawn = 0
+        print(text)
+      }
+    }
+    return { ...this.#terminal, say: around(this.#terminal.say), out: around(this.#terminal.out) }
+  }
+
   /** Draws the last state and leaves the lines where they are. */
   close(): void {
     this.#timer?.cancel()

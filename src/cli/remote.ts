@@ -4,7 +4,7 @@ import { isIP } from 'node:net'
 import { readFile } from 'node:fs/promises'
 import { MeshError } from '../errors.ts'
 import type { HostKeyCheck, SshOptions } from '../host/connect.ts'
-import type { Host } from '../host/host.ts'
+import { quote, type Host } from '../host/host.ts'
 import { askSecret } from './ask.ts'
 import { collect } from './cli.ts'
 import type { Terminal } from './terminal.ts'
@@ -124,7 +124,7 @@ export async function openRemote(
   const { connectSsh } = await import('../host/connect.ts')
   const host = await connectSsh(target, options)
   return {
-    host: await printing(host, sshLine(target, flags), flags, terminal),
+    host: await printing(host, sshWords(target, flags).map(quote).join(' '), flags, terminal),
     hostKey: host.hostKey,
     reconnect: () => connectSsh(target, options),
   }
@@ -138,13 +138,17 @@ async function printing(host: Host, ssh: string, flags: SshFlags, terminal: Term
 }
 
 /** The command line by which a person gets there. */
-export function sshLine(target: string, flags: SshFlags): string {
+export function sshWords(target: string, flags: SshFlags): string[] {
   const words = ['ssh']
   if (flags.port !== undefined) words.push('-p', String(flags.port))
   for (const file of flags.identity ?? []) words.push('-i', file)
   if (flags.jump !== undefined) words.push('-J', flags.jump)
+  for (const file of flags.knownHosts ?? []) words.push('-o', `UserKnownHostsFile=${file}`)
+  if (flags.hostKeyCheck !== 'strict') {
+    words.push('-o', `StrictHostKeyChecking=${flags.hostKeyCheck === 'off' ? 'no' : 'accept-new'}`)
+  }
   words.push(flags.user === undefined ? target : `${flags.user}@${target.replace(/^.*@/, '')}`)
-  return words.join(' ')
+  return words
 }
 
 /** The host part of `[user@]host[:port]`. */

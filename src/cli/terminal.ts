@@ -3,9 +3,9 @@ import { Chalk, type ChalkInstance } from 'chalk'
 
 export interface Terminal {
   /** Data: standard output. */
-  out(text: string): void
+  readonly out: (text: string) => void
   /** Talk: standard error. */
-  say(text: string): void
+  readonly say: (text: string) => void
   /** Somebody sits there and can be asked. */
   readonly interactive: boolean
   /** Standard error is a terminal: lines may be redrawn. */

@@ -57,7 +57,7 @@ export async function planMesh(
         check,
       }),
   )
-  const registry = flags.registry ?? (flags.consul === undefined ? 'embedded' : 'consul')
+  const registry = flags.registry ?? (flags.consul === undefined ? await askRegistry(terminal) : 'consul')
   return {
     schema: 1,
     mesh,
@@ -66,7 +66,7 @@ export async function planMesh(
     control,
     controlAddress: address,
     registry,
-    consulUrl: readConsul(registry, flags),
+    consulUrl: await readConsul(terminal, registry, flags),
     leafSeconds: flags.leafLifetime === undefined ? null : readLife(flags.leafLifetime),
   }
 }
@@ -137,6 +137,19 @@ async function askControl(terminal: Terminal): Promise<string> {
   })
 }
 
+/** The embedded one is the default: only a person at a terminal is asked. */
+async function askRegistry(terminal: Terminal): Promise<'embedded' | 'consul'> {
+  if (!terminal.interactive) return 'embedded'
+  return await askChoice(terminal, {
+    flag: '--registry',
+    message: 'where shall services be registered?',
+    choices: [
+      { value: 'embedded', name: 'in the registry inside control' },
+      { value: 'consul', name: 'in a Consul cluster of yours' },
+    ],
+  })
+}
+
 function suggestAddress(control: string): string | undefined {
   if (control !== 'local') return hostPart(control)
   const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? [])
@@ -158,20 +171,23 @@ function readOperator(given: string | undefined): string {
   })
 }
 
-function readConsul(registry: 'embedded' | 'consul', flags: InitFlags): string | null {
+async function readConsul(
+  terminal: Terminal,
+  registry: 'embedded' | 'consul',
+  flags: InitFlags,
+): Promise<string | null> {
   if (registry === 'embedded') {
     const extra = flags.consul ?? flags.consulCa ?? flags.consulTokenFile
     if (extra !== undefined)
       throw new MeshError('MSH0101', '--registry embedded and --consul… exclude each other')
     return null
   }
-  if (flags.consul === undefined)
-    throw new MeshError('MSH0101', '--consul URL is needed for --registry consul')
-  const url = URL.parse(flags.consul)
-  if (url === null || !/^https?:$/.test(url.protocol)) {
-    throw new MeshError('MSH0101', `--consul "${flags.consul}" must be an http or https URL`)
-  }
-  return flags.consul.replace(/\/$/, '')
+  const fault = (text: string): string | null =>
+    /^https?:$/.test(URL.parse(text)?.protocol ?? '') ? null : 'must be an http or https URL'
+  const url = await orAsk(flags.consul, fault, '--consul', (check) =>
+    askText(terminal, { flag: '--consul', message: 'URL of the Consul cluster', check }),
+  )
+  return url.replace(/\/$/, '')
 }
 
 export function readLife(text: string): number {

@@ -12,6 +12,8 @@ import { addSshFlags, collectPort, readCount, type SshFlags } from '../remote.ts
 export interface JoinCommandFlags extends JoinFlags, SshFlags {
   readonly service?: string[]
   readonly servicesFile?: string[]
+  /** False: --no-services. */
+  readonly services: boolean
   readonly namespace: string
   readonly timers: boolean
   readonly concurrency: number
@@ -32,6 +34,7 @@ export function register(program: Command, cli: Cli): void {
     .option('--service <declaration>', 'name,port=…; may be repeated (see below)', collect)
     .option('--services-file <file>', "Consul's service definitions, YAML or JSON", collect)
     .option('-n, --namespace <name>', 'for services that name none', 'default')
+    .option('--no-services', 'none, also where the host had some before')
     .optionsGroup('The host in the mesh:')
     .option('--name <name>', 'its name (default: the name it is reached by)')
     .option('--address <ip>', 'where other hosts reach it')
@@ -72,7 +75,11 @@ export function register(program: Command, cli: Cli): void {
   command.action(async (named: string[], flags: JoinCommandFlags) => {
     const targets = named[0] === 'host' && named.length > 1 ? named.slice(1) : named
     checkJoinFlags(flags, targets)
-    const services = await readServices(cli, flags)
+    const declared = flags.service !== undefined || flags.servicesFile !== undefined
+    if (declared && !flags.services)
+      throw new MeshError('MSH0101', '--no-services excludes --service and --services-file')
+    // Nothing said: a host that is joined keeps what it has.
+    const services = declared || !flags.services ? await readServices(cli, flags) : null
     const { joinHosts } = await import('../joining.ts')
     await joinHosts(cli, targets, flags, services)
   })

@@ -5,7 +5,7 @@ import { MeshError } from '../../errors.ts'
 import { quote } from '../../host/host.ts'
 import { pathsUnder, units } from '../../paths.ts'
 import { examples, subcommand, type Cli } from '../cli.ts'
-import { addSshFlags, openRemote, readCount, readSshOptions, sshLine, type SshFlags } from '../remote.ts'
+import { addSshFlags, openRemote, readCount, readSshOptions, sshWords, type SshFlags } from '../remote.ts'
 
 interface Flags extends SshFlags {
   readonly agent: boolean
@@ -81,7 +81,7 @@ async function print(cli: Cli, target: string | undefined, flags: Flags, line: s
 /** Follows through the system's own ssh: it streams and ends with Ctrl-C. */
 async function follow(cli: Cli, target: string | undefined, flags: Flags, line: string): Promise<number> {
   const elevated = `if [ "$(id -u)" = 0 ]; then exec ${line}; else exec sudo -n ${line}; fi`
-  const words = target === undefined ? ['sh', '-c'] : sshLine(target, flags).split(' ')
+  const words = target === undefined ? ['sh', '-c'] : sshWords(target, flags)
   const program = words[0] ?? 'ssh'
   return await cli.delegated(async (signal) => {
     const child = spawn(program, [...words.slice(1), elevated], { stdio: 'inherit' })
