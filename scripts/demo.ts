@@ -1,6 +1,7 @@
 // `npm run demo`: a mesh of real hosts on this machine, from nothing, and the proof that it works. Progress on standard
 // error, the proof on standard output; the exit status says whether every proof held.
 //   --keep leaves the lab up to play with; --clean removes it.
+import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { reason } from '../src/errors.ts'
 import { Lab } from '../test/lab/lab.ts'
@@ -14,6 +15,7 @@ import { Progress } from './progress.ts'
 import { ensure } from './setup.ts'
 
 const labName = 'demo'
+const command = resolve(import.meta.dirname, '../bin/meshctl.js')
 
 const { values } = parseArgs({
   options: {
@@ -67,7 +69,7 @@ async function demo(): Promise<void> {
       return await Lab.up({ name: labName, hosts, keep: values.keep, say: note })
     })
     lab = made
-    await play(made, new Mesh(made))
+    await play(made, new Mesh(made, command))
   } catch (error) {
     failure = error
   }
@@ -163,7 +165,7 @@ async function proveLeave(
 }
 
 function howToPlay(lab: Lab): string {
-  const mesh = new Mesh(lab)
+  const mesh = new Mesh(lab, command)
   return `
 The lab stays up. To play with it:
   export MESHCTL_CONFIG=${mesh.config}

@@ -86,6 +86,8 @@ function call(proof: Proof | null): Promise<string> {
         port: ports.link,
         servername: serverName('web', 'default', 8080),
         ALPNProtocols: [linkHttp1],
+        // Links speak P-256 only; another first guess costs a second hello, after which Node's server forgets the ALPN.
+        ecdhCurve: 'P-256',
         ca: ours.roots,
         checkServerIdentity: () => undefined,
         ...(proof === null ? {} : { cert: proof.chain, key: proof.key }),

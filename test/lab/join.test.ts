@@ -1,7 +1,6 @@
 // Join and leave on real hosts: idempotent, exactly reversible, undone when broken off anywhere, SSH never lost.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { resolve } from 'node:path'
 import { after, before, test } from 'node:test'
 import { joinPhases } from '../../src/cli/join/types.ts'
 import { Lab } from './lab.ts'
@@ -68,10 +67,10 @@ test('sessions that are open stay open, new ones open at any moment of join and 
     longest = Math.max(longest, performance.now() - last)
     last = performance.now()
   })
-  let isOver = false
+  const state = { isOver: false }
   const fresh = (async () => {
     const failed: string[] = []
-    while (!isOver) {
+    while (!state.isOver) {
       const done = await lab.exec('vm1', 'true')
       if (done.status !== 0) failed.push(done.stderr)
       await sleep(300)
@@ -80,7 +79,7 @@ test('sessions that are open stay open, new ones open at any moment of join and 
   })()
   await mesh.mustJoin('vm1', [web])
   const left = await mesh.leave('vm1')
-  isOver = true
+  state.isOver = true
   const failed = await fresh
   assert.equal(held.exitCode, null, 'the session of before the join is still open')
   held.kill()
@@ -96,7 +95,7 @@ async function breakAt(
   signal: NodeJS.Signals,
 ): Promise<{ status: number | null; stderr: string; reached: boolean }> {
   const args = ['join', mesh.at('vm1'), '--name', 'vm1', ...mesh.ssh, '--service', web, '--yes']
-  const child = spawn(process.execPath, [resolve(import.meta.dirname, '../../dist/cli.js'), ...args], {
+  const child = spawn(process.execPath, [mesh.program, ...args], {
     env: { ...process.env, MESHCTL_CONFIG: mesh.config, NO_COLOR: '1' },
     stdio: ['ignore', 'ignore', 'pipe'],
   })

@@ -98,6 +98,7 @@ export class Machine {
 
   /** Boots and waits until sshd answers and systemd has started everything. */
   async boot(): Promise<void> {
+    await this.plug()
     const cgroups = hierarchies.map((folder) => join(folder, `meshctl-lab-${this.#id}`))
     const nspawn = [
       'systemd-nspawn',
@@ -142,18 +143,21 @@ done`
 
   /** Waits until sshd answers and systemd is done with booting. */
   async ready(): Promise<void> {
-    await until(
+    const state = await until(
       `${this.name} to boot (see ${this.#dir}/console.log)`,
       async () => {
-        if (this.#supervisor() === null) throw new Error(`${this.name} stopped while booting`)
+        if (this.#supervisor() === null) return 'stopped'
         if (this.#leader() === null) return false
-        const state = await this.enter('systemctl is-system-running; ss -Hltn sport = :22', {
+        const asked = await this.enter('systemctl is-system-running; ss -Hltn sport = :22', {
           timeoutMs: 5000,
         })
-        return /^(running|degraded)\n/.test(state.stdout) && state.stdout.includes(':22')
+        return /^(running|degraded)\n/.test(asked.stdout) && asked.stdout.includes(':22') ? 'up' : false
       },
-      { timeoutMs: 60_000 },
+      { timeoutMs: 120_000 },
     )
+    if (state === 'up') return
+    const said = readFileSync(join(this.#dir, 'console.log'), 'utf8').trim().split('\n').slice(-5).join('\n')
+    throw new Error(`${this.name} stopped while booting: ${said}`)
   }
 
   /** Runs a shell command in the host without the network, as root or another user: works while a host is cut off. */
@@ -194,6 +198,9 @@ done`
       everyMs: 20,
     })
     for (const folder of hierarchies) await removeCgroup(join(folder, `meshctl-lab-${this.#id}`))
+    // The kernel takes its time with a dead host's network; its cable would be in the way of the next one of this name.
+    const cableName = `vb-${this.#id}`
+    if (existsSync(`/sys/class/net/${cableName}`)) await run('ip', ['link', 'del', cableName])
   }
 
   async reboot(): Promise<void> {

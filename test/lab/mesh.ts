@@ -1,4 +1,5 @@
-// A mesh on a lab, made by the real command as a user runs it: bin/meshctl.js, its config in a folder of the lab.
+// A mesh on a lab, made by the real command as a user runs it, its config in a folder of the lab.
+import { cpSync, existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import type { Lab } from './lab.ts'
 import { type Ran, run, type RunSettings } from './shell.ts'
@@ -9,15 +10,27 @@ export class Mesh {
   readonly lab: Lab
   /** MESHCTL_CONFIG of the operator. */
   readonly config: string
+  readonly #program: string
 
-  constructor(lab: Lab) {
+  /**
+   * `program`: what is run; by default a copy of dist/ in the lab, so that a build in the middle of a test does not change
+   * what hosts are compared with.
+   */
+  constructor(lab: Lab, program?: string) {
     this.lab = lab
     this.config = join(lab.dir, 'work/config')
+    const copy = join(lab.dir, 'work/release')
+    if (program === undefined && !existsSync(copy)) cpSync(join(root, 'dist'), copy, { recursive: true })
+    this.#program = program ?? join(copy, 'cli.js')
+  }
+
+  get program(): string {
+    return this.#program
   }
 
   /** Runs `meshctl …` as the operator. */
   async meshctl(args: readonly string[], settings: RunSettings = {}): Promise<Ran> {
-    return await run(process.execPath, [join(root, 'bin/meshctl.js'), ...args], {
+    return await run(process.execPath, ['--disable-warning=ExperimentalWarning', this.#program, ...args], {
       timeoutMs: 240_000,
       ...settings,
       env: { MESHCTL_CONFIG: this.config, NO_COLOR: '1', ...settings.env },

@@ -33,7 +33,7 @@ section() { sed "s/^/$1 1 /"; }
 for tables in iptables ip6tables; do
   $tables-save 2>/dev/null | grep -v '^#' | sed 's/\\[[0-9]*:[0-9]*\\]//' | grep -v -E '^(\\*|COMMIT|:(PREROUTING|INPUT|OUTPUT|POSTROUTING|FORWARD) ACCEPT)' | section $tables
 done
-ipset save 2>/dev/null | section ipset
+ipset save 2>/dev/null | sed -E '/^add /s/ timeout [0-9]+//' | section ipset
 ip rule | section rule
 ip -4 route show table all | section route
 ss -Hltn | awk '{print $4}' | sort | section listens
