@@ -3,6 +3,7 @@ import type { Clock } from '../clock.ts'
 import type { Log } from '../log.ts'
 import type { Wheel } from '../net/wheel.ts'
 import type { Recorders } from './filter/metrics.ts'
+import type { Lines } from './lines.ts'
 import type { Live } from './live.ts'
 import type { SecretStore } from './secret.ts'
 
@@ -11,7 +12,7 @@ export interface Core {
   readonly wheel: Wheel
   readonly log: Log
   readonly recorders: Recorders
-  readonly accessLog: (line: string) => void
+  readonly accessLog: Lines
   readonly secrets: SecretStore
   /** Who spoke first on an `auto` port, by service port; survives swaps. */
   readonly learned: Map<string, 'client' | 'server'>

@@ -11,6 +11,7 @@ import type { EndpointHealth, Secrets, Snapshot } from '../snapshot/types.ts'
 import type { Core } from './core.ts'
 import { Recorders } from './filter/metrics.ts'
 import { Keep } from './keep.ts'
+import { Lines } from './lines.ts'
 import { link } from './link.ts'
 import { Guests } from './listener/guests.ts'
 import { acceptInbound } from './listener/inbound.ts'
@@ -23,7 +24,8 @@ export interface EngineOptions {
   readonly clock: Clock
   readonly log: Log
   readonly stats: Stats
-  readonly accessLog: (line: string) => void
+  /** Takes one or more lines, joined by a line feed. */
+  readonly accessLog: (lines: string) => void
   /** Where a captured connection was meant to go; null: it was not captured. See listener/origdst.ts. */
   readonly originalDestination: (socket: net.Socket) => Address | null
 }
@@ -52,12 +54,13 @@ export class Engine {
     this.#keep = new Keep()
     this.#guests = new Guests()
     this.#servers = []
+    const wheel = new Wheel(options.clock)
     this.#core = {
       clock: options.clock,
-      wheel: new Wheel(options.clock),
+      wheel,
       log: options.log,
       recorders: new Recorders(options.stats),
-      accessLog: options.accessLog,
+      accessLog: new Lines(wheel, options.accessLog),
       secrets: new SecretStore(),
       learned: new Map(),
       live: null,
@@ -111,6 +114,7 @@ export class Engine {
     const core = this.#core
     core.draining = true
     this.#stopAccepting()
+    core.accessLog.flush()
     if (this.#guests.size === 0) return 0
     const end = core.clock.monotonic() + timeoutMs
     return new Promise((resolve) => {
@@ -119,6 +123,7 @@ export class Engine {
         const open = this.#guests.size
         if (open > 0 && core.clock.monotonic() < end) return
         timer.cancel()
+        core.accessLog.flush()
         resolve(open)
       })
     })
@@ -129,6 +134,7 @@ export class Engine {
     this.#stopAccepting()
     this.#guests.destroy()
     this.#keep.close()
+    this.#core.accessLog.flush()
     this.#core.wheel.close()
   }
 

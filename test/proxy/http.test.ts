@@ -34,7 +34,7 @@ test('a request crosses two hops of mTLS and the app learns who called', async (
   client.send('GET /second HTTP/1.1\r\nHost: web\r\n\r\n')
   await client.untilText('hello from /second')
   assert.match(seen['x-request-id'] as string, /^[0-9a-f-]{36}$/)
-  await eventually(() => instance.lines.length === 2, 'two lines')
+  await eventually(() => instance.lines.length === 2 && caller.lines.length === 2, 'two lines')
   const [line] = caller.lines
   assert.equal(line?.reporter, 'source')
   assert.equal(line.path, '/a?b=1')

@@ -128,6 +128,7 @@ test('a dead instance costs no request, whatever the method, and is not asked ag
     const answer = await ask(caller.port, { method: 'POST', body: 'pay', path: '/pay' })
     assert.deepEqual([answer.status, answer.body], [200, 'good'])
   }
+  await eventually(() => caller.lines.length === 10, 'the lines')
   assert.equal(caller.lines.filter((line) => line.tries > 1).length, 1)
   assert.deepEqual(
     caller.engine.endpoints().map(({ ejected }) => ejected),
@@ -150,7 +151,7 @@ test('an app that died behind its live proxy costs no request either', async (t)
     const answer = await ask(caller.port, { method: 'POST', body: 'pay' })
     assert.deepEqual([answer.status, answer.body], [200, 'good'])
   }
-  assert.equal(broken.lines[0]?.flags, 'UF')
+  await eventually(() => broken.lines[0]?.flags === 'UF', 'the line')
 })
 
 test('no instance left: 503 that says why', async (t) => {

@@ -34,7 +34,7 @@ export function quoted(text: string): string {
 export const access: Filter = {
   name: 'access',
   onFinish(x) {
-    x.core.accessLog(accessLine(x))
+    x.core.accessLog.add(accessLine(x))
   },
 }
 

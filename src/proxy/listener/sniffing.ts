@@ -150,7 +150,7 @@ export function refuseOpaque(core: Core, live: Live, connection: Connection, sco
   connection.reset()
   const { refusal } = scope
   if (!live.settings.accessLog || refusal === null) return
-  core.accessLog(
+  core.accessLog.add(
     tunnelLine(core, {
       reporter: scope.reporter,
       service: scope.destination.service,

@@ -229,7 +229,7 @@ export class Tunnel implements Dialer, PumpEnd, Guest {
     const bytesOut = this.#upstream?.bytesIn ?? 0
     this.#recorder?.closed(cause?.flag ?? '', bytesIn, bytesOut)
     if (this.#live.settings.accessLog) {
-      core.accessLog(
+      core.accessLog.add(
         tunnelLine(core, {
           reporter: scope.reporter,
           service: this.target.destination.service,
