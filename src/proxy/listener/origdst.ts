@@ -39,8 +39,14 @@ export function originalDestinations(): (socket: net.Socket) => Address | null {
     if (fd === undefined || fd < 0) return null
     // The IPv4 form answers for mapped peers of a dual-stack socket too; it fails on real IPv6.
     const isSix = socket.remoteAddress?.includes(':') === true && !socket.remoteAddress.startsWith('::ffff:')
-    return isSix ? ask(fd, SOL_IPV6, 28) : ask(fd, SOL_IP, 16)
+    const found = isSix ? ask(fd, SOL_IPV6, 28) : ask(fd, SOL_IP, 16)
+    // With nat rules loaded the kernel tracks direct connections too, and names the capture port itself.
+    return found !== null && isItself(found, socket) ? null : found
   }
+}
+
+function isItself({ address, port }: Address, socket: net.Socket): boolean {
+  return port === socket.localPort && address === plainAddress(socket.localAddress ?? '')
 }
 
 /** struct sockaddr_in or sockaddr_in6; null for any other family. */
