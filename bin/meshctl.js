@@ -13,11 +13,15 @@ const runtime = join(root, 'node_modules', `node-linux-${process.arch}`, 'bin', 
 if (!existsSync(cli)) {
   fail('meshctl is not built yet; run: npm run build')
 } else if (existsSync(runtime) && process.execPath !== runtime) {
-  const child = spawn(runtime, ['--disable-warning=ExperimentalWarning', cli, ...process.argv.slice(2)], { stdio: 'inherit' })
+  const child = spawn(runtime, ['--disable-warning=ExperimentalWarning', cli, ...process.argv.slice(2)], {
+    stdio: 'inherit',
+  })
   // Signals of the terminal reach the child by themselves; those sent to this process are passed on.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
   child.on('error', (error) => fail(`could not start ${runtime}: ${error.message}`))
-  child.on('exit', (code, signal) => process.exit(code ?? 128 + (signal === null ? 0 : constants.signals[signal])))
+  child.on('exit', (code, signal) =>
+    process.exit(code ?? 128 + (signal === null ? 0 : constants.signals[signal])),
+  )
 } else if (Number(process.versions.node.split('.')[0]) >= 26) {
   process.argv[1] = cli
   await import(pathToFileURL(cli).href)
