@@ -9,12 +9,13 @@ import type { Log } from '../log.ts'
 import type { HostConfig } from '../model/host.ts'
 import type { Paths } from '../paths.ts'
 import { connectRegistry } from '../registry/client.ts'
-import type { HostReport, Registry } from '../registry/registry.ts'
+import type { HostReport, MachineFacts, Registry } from '../registry/registry.ts'
 import { version } from '../version.ts'
 import { Capture } from './capture.ts'
 import { Checks, type CheckOptions } from './checks.ts'
 import { Identity, type IdentityOptions } from './identity.ts'
 import { Keyring } from './keyring.ts'
+import { readMachine } from './machine.ts'
 import { Names, type NamesOptions } from './names.ts'
 import { ProxyLink } from './push.ts'
 import { Registrar } from './register.ts'
@@ -59,6 +60,7 @@ export class Agent implements Answers {
   readonly #bootId = readBootId()
   #view: View | null = null
   #problems: readonly CompileProblem[] = []
+  #machine: MachineFacts | null = null
   #wanted = ''
   #checked = false
   #stopped = false
@@ -150,6 +152,7 @@ export class Agent implements Answers {
     this.#registrar.start()
     this.#identity.start()
     this.#reporter.start()
+    void this.#lookAtMachine()
     this.#timers.push(
       clock.every(confirmMs, () => void this.#sync.confirm()),
       clock.after(aloneMs, () => {
@@ -292,7 +295,18 @@ export class Agent implements Answers {
         ...(this.#view?.unreadable ?? []),
         ...this.#problems.map(({ where, message }) => `${where}: ${message}`),
       ].filter((problem) => problem !== null),
+      machine: this.#machine,
       at: new Date(clock.now()).toISOString(),
+    }
+  }
+
+  /** Facts are a courtesy to whoever reads the report: without them it says the rest. */
+  async #lookAtMachine(): Promise<void> {
+    try {
+      this.#machine = await readMachine()
+      this.#reporter.changed()
+    } catch (error) {
+      this.#options.log.debug({ error: reason(error) }, 'facts of the machine not read')
     }
   }
 

@@ -11,6 +11,7 @@ import { formatDuration } from '../model/duration.ts'
 import { isRecord } from '../model/problem.ts'
 import { ports } from '../paths.ts'
 import { readCertificates } from '../pki/cert.ts'
+import { leafSeconds } from '../pki/issue.ts'
 import { keyPem } from '../pki/key.ts'
 import { connectRegistry } from '../registry/client.ts'
 import { confirm } from './ask.ts'
@@ -220,7 +221,7 @@ function controlConfig(plan: InitPlan, present: Present | null, consul: ConsulFi
             token: consul.token ?? present?.config.consul?.token ?? null,
             ca: consul.ca ?? present?.config.consul?.ca ?? null,
           },
-    leafSeconds: plan.leafSeconds ?? present?.config.leafSeconds ?? 86_400,
+    leafSeconds: plan.leafSeconds ?? present?.config.leafSeconds ?? leafSeconds,
   }
 }
 

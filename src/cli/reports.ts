@@ -1,6 +1,6 @@
 // What hosts last said of themselves (HostReport). The registry's bytes are checked: a host writes its own key.
 import { isRecord } from '../model/problem.ts'
-import { keys, type HostReport, type Registry } from '../registry/registry.ts'
+import { keys, type HostReport, type MachineFacts, type Registry } from '../registry/registry.ts'
 
 /** Sorted by host. What is no report is left out. */
 export async function readReports(registry: Registry, mesh: string): Promise<HostReport[]> {
@@ -42,7 +42,22 @@ function parse(text: string, host: string): HostReport | null {
     })),
     certificateNotAfter: typeof notAfter === 'number' ? notAfter : 0,
     problems,
+    machine: machineOf(value['machine']),
     at: word('at'),
+  }
+}
+
+function machineOf(value: unknown): MachineFacts | null {
+  if (!isRecord(value)) return null
+  const word = (key: string): string => (typeof value[key] === 'string' ? value[key] : '')
+  const number = (key: string): number => (typeof value[key] === 'number' ? value[key] : 0)
+  return {
+    os: word('os'),
+    kernel: word('kernel'),
+    arch: word('arch'),
+    cores: number('cores'),
+    memoryBytes: number('memoryBytes'),
+    virtual: word('virtual'),
   }
 }
 

@@ -172,6 +172,15 @@ function printHosts(cli: Cli, format: Format, hosts: readonly HostView[], now: n
       },
       { title: 'SNAPSHOT', value: (row) => of(row, ({ snapshot }) => snapshot.slice(0, 8)), wide: true },
       { title: 'VERSION', value: (row) => of(row, ({ version }) => version), wide: true },
+      { title: 'OS', value: (row) => of(row, ({ machine }) => machine?.os ?? '-'), wide: true },
+      {
+        title: 'SIZE',
+        value: (row) =>
+          of(row, ({ machine }) =>
+            machine === null ? '-' : `${machine.cores}×${(machine.memoryBytes / 2 ** 30).toFixed(1)}G`,
+          ),
+        wide: true,
+      },
       {
         title: 'SAID',
         value: (row) => (row.reportAge === null ? '-' : `${ageText(row.reportAge)} ago`),

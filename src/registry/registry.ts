@@ -141,6 +141,20 @@ export interface HostReport {
   /** Earliest end of a served certificate, ms since the epoch. */
   readonly certificateNotAfter: number
   readonly problems: readonly string[]
+  /** Null until they were read. */
+  readonly machine: MachineFacts | null
   /** When it was written, ISO 8601. */
   readonly at: string
+}
+
+/** What a host runs on. */
+export interface MachineFacts {
+  /** `Debian GNU/Linux 12` */
+  readonly os: string
+  readonly kernel: string
+  readonly arch: string
+  readonly cores: number
+  readonly memoryBytes: number
+  /** The hypervisor's name, `yes` where it has none, or `no`. */
+  readonly virtual: string
 }

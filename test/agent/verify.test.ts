@@ -137,6 +137,7 @@ describe('the verbs', () => {
           services: [{ name: 'web', namespace: 'default', status: 'passing' }],
           certificateNotAfter: Date.now() + 1000_000,
           problems: [],
+          machine: null,
           at: '',
           ...over,
         },

@@ -128,6 +128,7 @@ export class Place {
       dns: 'ok',
       services: [],
       certificateNotAfter: Date.now() + 20 * 3_600_000,
+      machine: null,
       problems: [],
       at: new Date().toISOString(),
       ...changes,
