@@ -1,13 +1,14 @@
 // What this host knows of the mesh, and its copy on disk: with the registry away the agent goes on, and boots, with it.
 import { readFile, stat, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { CatalogueInstance, VirtualAddress } from '../compile/input.ts'
+import type { VirtualAddress } from '../compile/input.ts'
+import type { MeshInstance } from '../model/instance.ts'
 import { isRecord } from '../model/problem.ts'
 import { storeFile } from '../pki/key.ts'
 
 export interface View {
   /** Instances by the registry's service name. */
-  readonly services: Readonly<Record<string, readonly CatalogueInstance[]>>
+  readonly services: Readonly<Record<string, readonly MeshInstance[]>>
   /** Istio objects as they lie in the registry. */
   readonly resources: readonly unknown[]
   readonly vips: readonly VirtualAddress[]
@@ -25,7 +26,7 @@ export const emptyView: View = { services: {}, resources: [], vips: [], unreadab
 
 const schema = 1
 
-export function instancesOf(view: View): readonly CatalogueInstance[] {
+export function instancesOf(view: View): readonly MeshInstance[] {
   return Object.values(view.services).flat()
 }
 

@@ -1,7 +1,8 @@
 // The mesh as the registry has it: services, versions, instances and virtual addresses.
 import { shortName, type Qualified } from '../model/name.ts'
 import type { Protocol } from '../model/service.ts'
-import { meshInstance, type MeshInstance } from '../registry/catalogue.ts'
+import type { MeshInstance } from '../model/instance.ts'
+import { meshInstance } from '../registry/catalogue.ts'
 import type { Registry } from '../registry/registry.ts'
 import { listVips } from '../registry/vip.ts'
 

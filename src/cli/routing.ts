@@ -7,7 +7,7 @@ import type { DestinationRule, Resource, Retries, VirtualService } from '../mode
 import { routesOf, setRoute, unsetRoute, type RouteObjects } from '../model/route.ts'
 import { printDestinations, printMatch, readMatch, readSplit } from '../model/routematch.ts'
 import { printYamlDocuments } from '../model/text.ts'
-import type { MeshInstance } from '../registry/catalogue.ts'
+import type { MeshInstance } from '../model/instance.ts'
 import { confirm } from './ask.ts'
 import type { Cli } from './cli.ts'
 import type { SetFlags, UnsetFlags } from './command/route.ts'

@@ -2,7 +2,8 @@
 import { printAddress } from '../net/addr.ts'
 import type { Protocol } from '../snapshot/types.ts'
 import { byName, compareText, nameKey } from './hosts.ts'
-import type { CatalogueInstance, CompileInput, VirtualAddress } from './input.ts'
+import type { MeshInstance } from '../model/instance.ts'
+import type { CompileInput, VirtualAddress } from './input.ts'
 
 export interface Service {
   readonly service: string
@@ -16,7 +17,7 @@ export interface ServicePort {
   readonly port: number
   readonly protocol: Protocol
   /** Sorted by host, address and port; passing or not. */
-  readonly instances: readonly CatalogueInstance[]
+  readonly instances: readonly MeshInstance[]
 }
 
 /** Sorted by namespace and name, ports ascending. What this host knows of its own instances wins over the registry. */
@@ -38,7 +39,7 @@ export function servicesOf(input: CompileInput): readonly Service[] {
 }
 
 /** A local check is fresher than what the registry says of it. */
-function localView(input: CompileInput): (instance: CatalogueInstance) => CatalogueInstance {
+function localView(input: CompileInput): (instance: MeshInstance) => MeshInstance {
   const failing = new Set<string>()
   for (const declared of input.config.services) {
     const state = input.local.find((local) => local.id === declared.id)
@@ -57,20 +58,20 @@ function named(declared: { readonly name: string; readonly namespace: string }):
   return { service: declared.name, namespace: declared.namespace }
 }
 
-function portsOf(instances: readonly CatalogueInstance[]): ServicePort[] {
+function portsOf(instances: readonly MeshInstance[]): ServicePort[] {
   return [...Map.groupBy(instances, (instance) => instance.servicePort)]
     .toSorted(([a], [b]) => a - b)
     .map(([port, group]) => ({ port, protocol: protocolOf(group), instances: distinct(group) }))
 }
 
 /** Instances that disagree are sniffed. */
-function protocolOf(instances: readonly CatalogueInstance[]): Protocol {
+function protocolOf(instances: readonly MeshInstance[]): Protocol {
   const said = new Set(instances.map((instance) => instance.protocol))
   return said.size === 1 ? (instances[0]?.protocol ?? 'auto') : 'auto'
 }
 
-function distinct(instances: readonly CatalogueInstance[]): CatalogueInstance[] {
-  const found = new Map<string, CatalogueInstance>()
+function distinct(instances: readonly MeshInstance[]): MeshInstance[] {
+  const found = new Map<string, MeshInstance>()
   for (const instance of instances.toSorted(byPlace)) {
     const key = printAddress(instance.address, instance.port)
     if (!found.has(key)) found.set(key, instance)
@@ -78,7 +79,7 @@ function distinct(instances: readonly CatalogueInstance[]): CatalogueInstance[] 
   return [...found.values()]
 }
 
-function byPlace(a: CatalogueInstance, b: CatalogueInstance): number {
+function byPlace(a: MeshInstance, b: MeshInstance): number {
   return (
     compareText(a.host, b.host) ||
     compareText(a.address, b.address) ||

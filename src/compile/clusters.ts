@@ -5,7 +5,8 @@ import { serviceSpiffe } from '../model/service.ts'
 import { type Cluster, type Endpoint, type Outlier, serverName } from '../snapshot/types.ts'
 import type { Service, ServicePort } from './catalogue.ts'
 import { compareText, nameKey, resolveHost } from './hosts.ts'
-import type { CatalogueInstance, CompileProblem } from './input.ts'
+import type { MeshInstance } from '../model/instance.ts'
+import type { CompileProblem } from './input.ts'
 
 /** Where Istio waits 10 s: hosts of one mesh answer in milliseconds, and a retry must come while the caller still waits. */
 const connectTimeout = 3000
@@ -120,7 +121,7 @@ export function durationOr(text: string | undefined, otherwise: number): number 
   return ms === null ? otherwise : Math.ceil(ms)
 }
 
-function selects(subset: Subset | undefined, instance: CatalogueInstance): boolean {
+function selects(subset: Subset | undefined, instance: MeshInstance): boolean {
   if (subset === undefined) return false
   return Object.entries(subset.labels ?? {}).every(([key, value]) =>
     key === 'version' ? instance.version === value : instance.labels[key] === value,
@@ -148,7 +149,7 @@ function outlierOf(policy: TrafficPolicy): Outlier {
   }
 }
 
-function endpointOf(instance: CatalogueInstance): Endpoint {
+function endpointOf(instance: MeshInstance): Endpoint {
   return {
     address: instance.address,
     port: instance.port,

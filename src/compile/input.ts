@@ -1,23 +1,6 @@
 // What a snapshot is compiled from. Plain data: the agent gathers it, the CLI makes it up for what-if questions.
 import type { HostConfig } from '../model/host.ts'
-
-/** One instance of a service of the mesh, as registry/catalogue.ts reads it from the registry. */
-export interface CatalogueInstance {
-  readonly service: string
-  readonly namespace: string
-  readonly host: string
-  readonly address: string
-  readonly port: number
-  /** The port callers use on the virtual address. */
-  readonly servicePort: number
-  readonly protocol: 'http' | 'tcp' | 'auto'
-  readonly version: string
-  readonly labels: Readonly<Record<string, string>>
-  /** Where the host's proxy takes links; null: no meshctl there, plain connections. */
-  readonly linkPort: number | null
-  readonly locality: string
-  readonly passing: boolean
-}
+import type { MeshInstance } from '../model/instance.ts'
 
 /** The state of one declared service on this host, in the order of `HostConfig.services`. */
 export interface LocalState {
@@ -39,7 +22,7 @@ export interface CompileInput {
   readonly local: readonly LocalState[]
   /** Objects as they lie in the registry: not trusted to be what the command line checked. */
   readonly resources: readonly unknown[]
-  readonly instances: readonly CatalogueInstance[]
+  readonly instances: readonly MeshInstance[]
   readonly vips: readonly VirtualAddress[]
 }
 

@@ -3,26 +3,9 @@
 // Consul name and nothing else.
 import type { ServiceDeclaration } from '../model/service.ts'
 import { metaKeys } from '../model/service.ts'
+import type { MeshInstance } from '../model/instance.ts'
 import { defaultNamespace, isName } from '../model/name.ts'
 import type { Instance, Registration } from './registry.ts'
-
-/** One instance of a service; the fields of compile's CatalogueInstance. */
-export interface MeshInstance {
-  readonly service: string
-  readonly namespace: string
-  readonly host: string
-  readonly address: string
-  readonly port: number
-  /** The port callers use on the virtual address. */
-  readonly servicePort: number
-  readonly protocol: 'http' | 'tcp' | 'auto'
-  readonly version: string
-  readonly labels: Readonly<Record<string, string>>
-  /** Where the host's proxy takes links; null: no meshctl there, plain connections. */
-  readonly linkPort: number | null
-  readonly locality: string
-  readonly passing: boolean
-}
 
 /** What the host adds to a declaration. */
 export interface HostFacts {

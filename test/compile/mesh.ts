@@ -1,5 +1,6 @@
 // A small mesh to compile, and shorthands for its parts.
-import type { CatalogueInstance, CompileInput } from '../../src/compile/input.ts'
+import type { CompileInput } from '../../src/compile/input.ts'
+import type { MeshInstance } from '../../src/model/instance.ts'
 import type { HostConfig } from '../../src/model/host.ts'
 import type { ServiceDeclaration } from '../../src/model/service.ts'
 
@@ -43,11 +44,7 @@ export function hostConfig(over: Partial<HostConfig> = {}): HostConfig {
   }
 }
 
-export function instance(
-  service: string,
-  host: string,
-  over: Partial<CatalogueInstance> = {},
-): CatalogueInstance {
+export function instance(service: string, host: string, over: Partial<MeshInstance> = {}): MeshInstance {
   const version = over.version ?? 'v1'
   return {
     service,

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { compile } from '../../src/compile/compile.ts'
-import type { CatalogueInstance } from '../../src/compile/input.ts'
+import type { MeshInstance } from '../../src/model/instance.ts'
 import type { Core } from '../../src/proxy/core.ts'
 import { Keep } from '../../src/proxy/keep.ts'
 import { link } from '../../src/proxy/link.ts'
@@ -11,7 +11,7 @@ import { destinationRule, input, instance, subsets, virtualService } from './mes
 
 const services = ['web', 'api', 'db']
 
-const anyInstance: fc.Arbitrary<CatalogueInstance> = fc
+const anyInstance: fc.Arbitrary<MeshInstance> = fc
   .record({
     service: fc.constantFrom(...services),
     namespace: fc.constantFrom('default', 'shop'),

@@ -5,7 +5,8 @@ import { basename, join } from 'node:path'
 import { describe, test } from 'node:test'
 import { parseAllDocuments } from 'yaml'
 import { compile } from '../../src/compile/compile.ts'
-import type { CatalogueInstance, CompileInput } from '../../src/compile/input.ts'
+import type { CompileInput } from '../../src/compile/input.ts'
+import type { MeshInstance } from '../../src/model/instance.ts'
 import type { ServiceDeclaration } from '../../src/model/service.ts'
 import { declared, hostConfig, input, instance } from '../compile/mesh.ts'
 
@@ -14,7 +15,7 @@ const folder = join(import.meta.dirname, 'compile')
 /** First document of a case; the resources follow as documents of their own, as a user writes them. */
 interface Case {
   readonly services?: readonly ({ readonly name: string } & Partial<ServiceDeclaration>)[]
-  readonly instances?: readonly ({ readonly service: string; readonly host: string } & Partial<CatalogueInstance>)[]
+  readonly instances?: readonly ({ readonly service: string; readonly host: string } & Partial<MeshInstance>)[]
   readonly vips?: CompileInput['vips']
   readonly local?: CompileInput['local']
 }
