@@ -151,19 +151,33 @@ export class Registrar {
   /** Brings the registry to what is true here. `repeat`: tell even what has not changed. */
   async #reconcile(repeat: boolean = false): Promise<void> {
     const { config, registry } = this.#options
+    // A service that this host may not speak for must not keep its others out of the registry.
+    const denials: MeshError[] = []
+    const attempt = async (step: () => Promise<unknown>): Promise<void> => {
+      try {
+        await step()
+      } catch (error) {
+        if (!(error instanceof MeshError) || error.code !== 'MSH0302') throw error
+        denials.push(error)
+      }
+    }
     if (!this.#claimed) {
       const names = new Map(
         config.services.map(({ name, namespace }) => [`${namespace}/${name}`, { name, namespace }]),
       )
-      for (const { name, namespace } of names.values()) await claim(registry, config.mesh, namespace, name)
+      for (const { name, namespace } of names.values())
+        await attempt(() => claim(registry, config.mesh, namespace, name))
       this.#claimed = true
     }
     for (const state of this.#states) {
       const wanted = this.#wanted(state.declared)
       const { registered } = state
-      if (registered === null) await this.#register(state, wanted)
-      else if (repeat || registered.status !== wanted.status) await this.#tell(state, wanted)
+      await attempt(async () => {
+        if (registered === null) await this.#register(state, wanted)
+        else if (repeat || registered.status !== wanted.status) await this.#tell(state, wanted)
+      })
     }
+    if (denials[0] !== undefined) throw denials[0]
   }
 
   #wanted(declared: ServiceDeclaration): { status: CheckStatus; output: string } {

@@ -25,6 +25,8 @@ import type { HostRow, ServiceName, Store } from './store.ts'
 export interface Tokens {
   create(host: string): Promise<string>
   revoke(host: string): Promise<void>
+  /** Removes registrations that the host's entitlement no longer covers. */
+  prune(host: string): Promise<void>
 }
 
 export interface SignerParts {
@@ -81,6 +83,7 @@ export class Signer {
       // Another machine takes the name: what the old one holds must end.
       await this.#tokens.revoke(wanted.host)
     }
+    await this.#tokens?.prune(wanted.host)
     const registryToken = this.#tokens === null ? null : await this.#tokens.create(wanted.host)
     return this.#reply(leafs, registryToken)
   }
@@ -110,9 +113,10 @@ export class Signer {
     return this.#store.hosts().map(printHost)
   }
 
-  entitle(host: string, { services }: EntitlementRequest, operator: string): HostRecord {
+  async entitle(host: string, { services }: EntitlementRequest, operator: string): Promise<HostRecord> {
     this.#valid(host)
     this.#store.entitle(host, services)
+    await this.#tokens?.prune(host)
     this.#log.info(
       { event: 'entitlement', host, services: services.map(printed), operator },
       'entitlement changed',
@@ -125,6 +129,7 @@ export class Signer {
     if (this.#store.host(host) === null) throw unknownHost(host)
     this.#store.revoke(host, this.#clock.now())
     await this.#tokens?.revoke(host)
+    await this.#tokens?.prune(host)
     this.#log.info({ event: 'revoked', host, operator }, 'host revoked')
   }
 

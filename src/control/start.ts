@@ -56,7 +56,7 @@ export async function startControl(
     const store = keep(new Store(join(dir, 'state/control.db')))
     const certificate = keep(new ServerCertificate(setup, clock, log))
     const embedded =
-      config.embedded === null ? null : keep(await openEmbedded(setup, certificate, { clock, log }))
+      config.embedded === null ? null : keep(await openEmbedded(setup, certificate, store, { clock, log }))
     const registry = keep(openRegistry(setup, embedded))
     const signer = new Signer({
       setup,
@@ -90,6 +90,7 @@ export async function startControl(
 async function openEmbedded(
   { config, dir }: ControlSetup,
   certificate: ServerCertificate,
+  store: Store,
   { clock, log }: { clock: Clock; log: Log },
 ): Promise<Embedded> {
   const { port, token } = config.embedded ?? { port: 0, token: '' }
@@ -99,6 +100,10 @@ async function openEmbedded(
     port,
     tls: certificate.current(),
     managementToken: token,
+    entitlementOf: (host) => {
+      const record = store.host(host)
+      return record === null || record.revoked ? null : record
+    },
     names: config.names,
     log,
     clock,
@@ -130,6 +135,7 @@ function hostTokens(embedded: Embedded, mesh: string): Tokens {
   return {
     create: (host) => embedded.createToken({ host, mesh }),
     revoke: (host) => embedded.revokeToken(host),
+    prune: (host) => embedded.prune(host),
   }
 }
 

@@ -166,12 +166,16 @@ export class World {
   }
 }
 
+/** Address as in `hostConfig`. */
+const entitlement = { address: hostConfig().address, services: [{ name: 'web', namespace: 'default' }] }
+
 async function serve(dbPath: string, port: number): Promise<Embedded> {
   return await startEmbedded({
     dbPath,
     host: '127.0.0.1',
     port,
     managementToken,
+    entitlementOf: () => entitlement,
     log: silent,
     clock: systemClock,
   })

@@ -36,6 +36,7 @@ beforeEach(async () => {
     host: '127.0.0.1',
     port: 0,
     managementToken,
+    entitlementOf: () => null,
     log,
     clock,
   })

@@ -18,6 +18,12 @@ import type { Embedded, EmbeddedOptions } from '../../src/registry/embedded/serv
 export const quiet = makeLog('test', 'silent')
 export const managementToken = '3c4a1f7e-0d52-4f4c-9a55-6a7d4a6f2f10'
 
+/** What every host of these tests may say of itself. */
+export const entitled = {
+  address: '10.0.0.1',
+  services: [{ name: 'web', namespace: 'default' }],
+}
+
 export interface Place {
   readonly url: string
   close(): Promise<void>
@@ -33,6 +39,7 @@ export function embedded(options: Partial<EmbeddedOptions> = {}): Promise<Embedd
     host: '127.0.0.1',
     port: 0,
     managementToken,
+    entitlementOf: () => entitled,
     log: quiet,
     clock: systemClock,
     ...options,

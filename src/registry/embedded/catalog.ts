@@ -1,6 +1,6 @@
 // /v1/catalog: registering nodes, services and checks, and listing them.
 import type { Database, Write } from './database.ts'
-import { mayRead, mayWriteNode } from './access.ts'
+import { mayRead, mayRegister, mayRegisterNode, mayWriteNode } from './access.ts'
 import type { Catalogue } from './catalogue.ts'
 import type { CheckRecord, NodeRecord, ServiceRecord } from './records.ts'
 import {
@@ -19,6 +19,10 @@ import type { Watch } from './waits.ts'
 import { Fault } from './fault.ts'
 
 export const datacenter = 'dc1'
+
+/** What one host's token may put into the catalogue: room for 32 services with many instances each. */
+const maxHostBytes = 64 * 1024
+const maxHostRecords = 512
 
 export function catalogRoutes(db: Database, catalogue: Catalogue): Route[] {
   return [
@@ -84,11 +88,14 @@ function node(db: Database, catalogue: Catalogue, { rest: name, who }: Call): Wa
 }
 
 async function register(db: Database, catalogue: Catalogue, { body, who }: Call): Promise<Reply> {
+  if (who.kind === 'host' && body.length > maxHostBytes) {
+    throw new Fault(413, `a host registers at most ${maxHostBytes} bytes at once`)
+  }
   const asked = parseObject(body)
   const name = stringField(asked, 'Node')
   if (name === '') throw new Fault(500, 'Must provide node')
-  mayWriteNode(who, name)
   const address = stringField(asked, 'Address')
+  mayRegisterNode(who, name, address)
   const skip = asked['SkipNodeUpdate'] === true
   if (address === '' && !skip) throw new Fault(500, 'Must provide address if SkipNodeUpdate is not set')
   const described = {
@@ -100,6 +107,7 @@ async function register(db: Database, catalogue: Catalogue, { body, who }: Call)
   }
   const declared = objectField(asked, 'Service')
   const instance = declared === null ? null : parseService(name, declared)
+  if (instance !== null) mayRegister(who, instance)
   const single = objectField(asked, 'Check')
   const several = asked['Checks'] ?? []
   if (!Array.isArray(several) || !several.every(isObject)) {
@@ -110,6 +118,10 @@ async function register(db: Database, catalogue: Catalogue, { body, who }: Call)
     if (!skip || catalogue.node(name) === null) catalogue.putNode(write, described)
     if (instance !== null) catalogue.putService(write, instance)
     for (const check of checks) catalogue.putCheck(write, check)
+    // Inside the write, which is undone: a host's token fills neither the disk nor every other host's view.
+    if (who.kind === 'host' && catalogue.sizeOf(name) > maxHostRecords) {
+      throw new Fault(403, `Permission denied: a host has at most ${maxHostRecords} services and checks`)
+    }
   })
   return ok(true)
 }

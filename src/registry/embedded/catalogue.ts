@@ -37,6 +37,13 @@ export class Catalogue {
     return this.#db.all('select * from services where node = ? order by id', node).map(serviceRecord)
   }
 
+  /** Services and checks of a node. */
+  sizeOf(node: string): number {
+    const count = (table: string): number =>
+      Number(this.#db.get(`select count(*) as n from ${table} where node = ?`, node)?.['n'] ?? 0)
+    return count('services') + count('checks')
+  }
+
   instances(service: string): ServiceRecord[] {
     return this.#db.all('select * from services where name = ? order by node, id', service).map(serviceRecord)
   }

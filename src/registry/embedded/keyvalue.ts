@@ -45,6 +45,17 @@ export class KeyValue {
       .map(pair)
   }
 
+  /** How many keys under a prefix hold exactly this. */
+  count(prefix: string, value: Uint8Array): number {
+    const row = this.#db.get(
+      'select count(*) as n from kv where key >= ? and key < ? and value = ?',
+      prefix,
+      beyond(prefix),
+      value,
+    )
+    return Number(row?.['n'] ?? 0)
+  }
+
   /** Keys under a prefix, cut after the first `separator` beyond it. */
   keys(prefix: string, separator: string): string[] {
     const found = this.#db.all(

@@ -6,7 +6,8 @@ import type { Call, Reply, Route } from './request.ts'
 import type { Answer, Watch } from './waits.ts'
 import { answer, ok, unsigned } from './request.ts'
 import { Fault } from './fault.ts'
-import { mayReadKey, mayUseSession, mayWriteKey } from './access.ts'
+import { denied } from './fault.ts'
+import { isVirtualAddress, mayReadKey, mayUseSession, mayWriteKey } from './access.ts'
 import type { Principal } from './access.ts'
 import { text } from './database.ts'
 
@@ -82,12 +83,12 @@ async function put(db: Database, kv: KeyValue, { rest: key, query, body, who }: 
   if ([cas, acquire, release].filter((value) => value !== null).length > 1) {
     throw new Fault(400, 'Conflicting flags: at most one of cas, acquire and release')
   }
-  mayWriteKey(who, key, cas === 0)
+  mayWriteKey(who, key, cas === 0 ? body : null)
   const session = acquire ?? release
   if (session !== null) mayLock(db, who, session)
   return ok(
     await db.write((write) => {
-      if (cas !== null) return kv.cas(write, key, body, flags, cas)
+      if (cas !== null) return kv.cas(write, key, body, flags, cas) && mayKeep(kv, who, key, body)
       if (acquire !== null) return kv.acquire(write, key, body, flags, acquire)
       if (release !== null) return kv.release(write, key, body, flags, release)
       kv.set(write, key, body, flags)
@@ -102,7 +103,7 @@ async function remove(db: Database, kv: KeyValue, { rest: key, query, who }: Cal
   if (key === '' && !recurse) throw new Fault(400, 'Missing key name')
   if (recurse && cas !== null) throw new Fault(400, 'Conflicting flags: recurse and cas')
   // A tree reaches beyond the one key that a host may own.
-  mayWriteKey(who, recurse ? `${key}*` : key, false)
+  mayWriteKey(who, recurse ? `${key}*` : key, null)
   return ok(
     await db.write((write) => {
       if (cas !== null) return kv.deleteCas(write, key, cas)
@@ -111,6 +112,18 @@ async function remove(db: Database, kv: KeyValue, { rest: key, query, who }: Cal
       return true
     }),
   )
+}
+
+/** Hosts that claim for one service at the same time may take two; whoever takes more takes them from others. */
+const maxAddresses = 8
+
+/** True, or a denial that undoes the write that took one virtual address too many. */
+export function mayKeep(kv: KeyValue, who: Principal, key: string, value: Uint8Array): true {
+  if (who.kind === 'host' && isVirtualAddress(who, key)) {
+    const prefix = key.slice(0, key.lastIndexOf('/') + 1)
+    if (kv.count(prefix, value) > maxAddresses) throw denied()
+  }
+  return true
 }
 
 /** Only the host that made a session may lock with it. One that is gone is refused by the lock itself. */

@@ -8,7 +8,10 @@ import type { SecureVersion } from 'node:tls'
 import type { Clock } from '../../clock.ts'
 import { MeshError, reason } from '../../errors.ts'
 import type { Log } from '../../log.ts'
-import { Access } from './access.ts'
+import { defaultNamespace } from '../../model/name.ts'
+import { metaKeys } from '../../model/service.ts'
+import { Access, speaksFor } from './access.ts'
+import type { EntitlementOf } from './access.ts'
 import { LocalAgent } from './agent.ts'
 import { catalogRoutes } from './catalog.ts'
 import { Catalogue } from './catalogue.ts'
@@ -38,6 +41,8 @@ export interface EmbeddedOptions {
   /** Without it plain HTTP is spoken: for loopback only. */
   readonly tls?: EmbeddedTls
   readonly managementToken: string
+  /** Which services a host may register, and at which address; asked at every write of a host's token. */
+  readonly entitlementOf: EntitlementOf
   readonly log: Log
   readonly clock: Clock
   /** Names by which clients call this server, besides addresses, localhost and the machine's own name. */
@@ -59,6 +64,8 @@ export interface Embedded {
   /** A token for a host: it reads its mesh's state and writes its own. Only its hash is stored. */
   createToken(of: { readonly host: string; readonly mesh: string }): Promise<string>
   revokeToken(host: string): Promise<void>
+  /** Takes out of the catalogue what the host registered while it was entitled to more. */
+  prune(host: string): Promise<void>
 }
 
 const maxConnections = 8192
@@ -69,7 +76,7 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<Embedded>
   const db = open(options.dbPath)
   const failed = (error: unknown): void => log.error({ error: reason(error) }, 'registry write failed')
 
-  const access = new Access(db, options.managementToken)
+  const access = new Access(db, options.managementToken, options.entitlementOf)
   const waits = new Waits(clock)
   db.committed((topics) => waits.wake(topics))
   const catalogue = new Catalogue(db)
@@ -127,6 +134,16 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<Embedded>
       await access.revoke(host)
       waits.flush()
     },
+    prune: (host) =>
+      db.write((write) => {
+        const entitlement = options.entitlementOf(host)
+        for (const { id, name, meta } of catalogue.servicesOf(host)) {
+          const namespace = meta?.[metaKeys.namespace] ?? defaultNamespace
+          if (entitlement === null || !speaksFor(entitlement, name, namespace)) {
+            catalogue.removeService(write, host, id)
+          }
+        }
+      }),
   }
 }
 

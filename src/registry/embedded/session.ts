@@ -16,6 +16,7 @@ export interface SessionSettings {
 }
 
 const maxTtlMs = 86_400_000
+const maxHostSessions = 64
 const defaultLockDelayMs = 15_000
 const maxLockDelayMs = 60_000
 /** The check that says whether a node is there at all; ours has it, hosts without a Consul agent do not. */
@@ -92,6 +93,9 @@ async function create(
   const asked = body.length === 0 ? {} : parseObject(body)
   const node = stringField(asked, 'Node') || (who.kind === 'host' ? who.host : settings.nodeName)
   mayWriteNode(who, node)
+  if (who.kind === 'host' && sessions.list(node).length >= maxHostSessions) {
+    throw new Fault(403, `Permission denied: a host has at most ${maxHostSessions} sessions`)
+  }
   const ttl = stringField(asked, 'TTL')
   if (ttl !== '') {
     const ms = duration(ttl)

@@ -5,7 +5,7 @@ import type { Principal } from './access.ts'
 import { Fault } from './fault.ts'
 import type { KeyValue, Pair } from './keyvalue.ts'
 import { maxValueBytes } from './keyvalue.ts'
-import { entry, mayLock, tooLarge } from './kv.ts'
+import { entry, mayKeep, mayLock, tooLarge } from './kv.ts'
 import { integerField, isObject, jsonBody, objectField, ok, parseArray, stringField } from './request.ts'
 import type { Call, Reply, Route } from './request.ts'
 
@@ -56,7 +56,11 @@ async function transact(db: Database, kv: KeyValue, { body, who }: Call): Promis
   if (refused.length > 0) return conflict(refused)
   try {
     const results = await db.write((write) => {
-      const outcomes = operations.map((operation) => run(write, kv, operation))
+      const outcomes = operations.map((operation) => {
+        const outcome = run(write, kv, operation)
+        if (operation.verb === 'cas') mayKeep(kv, who, operation.key, operation.value)
+        return outcome
+      })
       const mistakes = outcomes.flatMap((outcome, at) =>
         'what' in outcome ? [{ OpIndex: at, What: outcome.what }] : [],
       )
@@ -96,10 +100,11 @@ function parse(item: unknown): Operation {
 const reading = new Set(['get', 'get-tree', 'check-index', 'check-session', 'check-not-exists'])
 
 /** Null where it is allowed; as in Consul a denial is told like any other reason. */
-function mayDo(db: Database, who: Principal, { verb, key, index, session }: Operation): string | null {
+function mayDo(db: Database, who: Principal, { verb, key, value, index, session }: Operation): string | null {
   try {
     if (reading.has(verb)) mayReadKey(who, key)
-    else mayWriteKey(who, verb === 'delete-tree' ? `${key}*` : key, verb === 'cas' && index === 0)
+    else
+      mayWriteKey(who, verb === 'delete-tree' ? `${key}*` : key, verb === 'cas' && index === 0 ? value : null)
     if (verb === 'lock' || verb === 'unlock') mayLock(db, who, session)
     return null
   } catch (error) {

@@ -104,7 +104,7 @@ describe('tokens of the embedded registry', () => {
     assert.equal(await claim(management, 'demo', 'default', 'web'), address)
     const taken = (await host.get('meshctl/demo/vips/240.240.0.1')).value
     assert.ok(taken)
-    assert.equal(await host.cas(taken.key, 'stolen', '0'), false)
+    assert.equal(await host.cas(taken.key, '{"service":"web","namespace":"default"}', '0'), false)
     await assert.rejects(host.cas(taken.key, 'stolen', taken.modifyIndex), denied)
     await assert.rejects(host.put(taken.key, 'stolen'), denied)
     await assert.rejects(host.delete(taken.key), denied)

@@ -7,6 +7,7 @@ const server = await startEmbedded({
   dbPath: process.argv[2] ?? '',
   host: '127.0.0.1',
   port: 0,
+  entitlementOf: () => null,
   managementToken: process.argv[3] ?? '',
   log: makeLog('store', 'silent'),
   clock: systemClock,
