@@ -23,25 +23,17 @@ function within(bytes: Buffer, kind: 'request' | 'response', requestMethod: stri
     if (!message.complete) continue
     const other = theirs.messages[i]
     assert.ok(other !== undefined && other.complete, `we accepted ${note()}`)
-    assert.deepEqual(
-      comparable(message, requestMethod),
-      comparable(other, requestMethod),
-      `we read another message: ${note()}`,
-    )
+    assert.deepEqual(comparable(message), comparable(other), `we read another message: ${note()}`)
+    // To HEAD a response without a length ends at its head, and the connection lives; llhttp tells it must close.
+    const mayLive = other.keepAlive || requestMethod === 'HEAD'
+    assert.ok(!message.keepAlive || mayLive, `we keep the connection: ${note()}`)
   }
 }
 
-/** An absolute form is reduced to its path by us alone; llhttp upgrades on h2c, where we go on with HTTP/1. */
-function comparable(message: Reading['messages'][number], requestMethod: string): unknown {
-  const start = message.start.replace(/ http:\/\/[^/?]*/i, ' ')
-  const { upgrade, ...rest } = message
-  // To HEAD a response without a length ends at its head, and the connection lives; llhttp tells it must close.
-  if (requestMethod === 'HEAD') rest.keepAlive = false
-  return {
-    ...rest,
-    start: start.replace(/ (\?|$)/, ' /$1'),
-    tunnel: upgrade && message.start.startsWith('CONNECT'),
-  }
+/** What both must agree on. An absolute form is reduced to its path by us alone. */
+function comparable(message: Reading['messages'][number]): unknown {
+  const start = message.start.replace(/ http:\/\/[^/?]*/i, ' ').replace(/ (\?|$)/, ' /$1')
+  return { start, minor: message.minor, headers: message.headers, body: message.body }
 }
 
 test('mutations of every byte of the corpus', () => {
@@ -69,7 +61,7 @@ function* mutations(bytes: Buffer): Generator<Buffer> {
   }
 }
 
-const property = { seed, interruptAfterTimeLimit: 1500, numRuns: 20000 }
+const property = { seed, interruptAfterTimeLimit: 1000, numRuns: 20000 }
 
 test(`soup of scraps, seed ${seed}`, () => {
   fc.assert(

@@ -50,8 +50,9 @@ export function readLlhttp(
     upgrade: boolean,
     keepAlive: boolean,
   ) => {
-    if (lines.length === 0) {
-      lines = more ?? []
+    // Long heads, and those behind a message with trailers, have come by kOnHeaders already.
+    if (more !== undefined) {
+      lines = more
       url = target
     }
     const headers: [string, string][] = []
