@@ -1,6 +1,7 @@
 // The agent's hold on the proxy: last good state on its disk, snapshots and secrets over its socket, pings.
 import { randomBytes } from 'node:crypto'
-import { open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { open, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock, Timer } from '../clock.ts'
 import { reason } from '../errors.ts'
@@ -208,8 +209,7 @@ export class ProxyLink {
   async #save(): Promise<void> {
     const { paths } = this.#options
     if (this.#good === null) {
-      const path = join(paths.proxyState, 'snapshot.json')
-      this.#good = await readFile(path, 'utf8').catch(() => null)
+      this.#good = await readForeign(join(paths.proxyState, 'snapshot.json')).catch(() => null)
     }
     if (this.#secrets !== null) {
       const text = JSON.stringify(this.#secrets)
@@ -243,6 +243,21 @@ export class ProxyLink {
       await rm(temporary, { force: true })
       throw error
     })
+  }
+}
+
+/**
+ * A file of the proxy's folder. What it says may be put back later, readable by the proxy's user: were it a link, that
+ * user would be given any file of root's. A pipe would never end.
+ */
+async function readForeign(path: string): Promise<string | null> {
+  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants
+  const file = await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+  try {
+    const found = await file.stat()
+    return found.isFile() && found.nlink === 1 ? await file.readFile('utf8') : null
+  } finally {
+    await file.close()
   }
 }
 
