@@ -1,7 +1,9 @@
 // Links from other hosts: mTLS 1.3, the peer's SPIFFE id proven, the server name says for which service port.
 import { constants } from 'node:crypto'
+import type net from 'node:net'
 import tls from 'node:tls'
 import { Connection } from '../../net/connection.ts'
+import { Strangers } from '../../net/strangers.ts'
 import { reason } from '../../errors.ts'
 import { linkHttp1, linkTcp } from '../../snapshot/types.ts'
 import { causes, localReply } from '../chain/reply.ts'
@@ -16,6 +18,8 @@ import { Tunnel } from './tunnel.ts'
 
 const handshakeTimeout = 10_000
 const lingerMs = 2000
+/** Of one address at once: above what a host that lost all its links makes, below what would weigh on us. */
+const maxHandshakes = 2048
 
 export function linkServer(core: Core, guests: Guests): tls.Server {
   const server = tls.createServer({
@@ -45,7 +49,12 @@ export function linkServer(core: Core, guests: Guests): tls.Server {
   server.on('tlsClientError', (error) => {
     core.log.debug({ reason: error.message }, 'link refused in its handshake')
   })
-  server.on('secureConnection', (socket) => accept(core, guests, socket))
+  const strangers = new Strangers(maxHandshakes)
+  server.on('connection', (socket: net.Socket) => strangers.admit(socket))
+  server.on('secureConnection', (socket) => {
+    strangers.proven(socket)
+    accept(core, guests, socket)
+  })
   return server
 }
 

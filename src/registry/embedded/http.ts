@@ -1,6 +1,7 @@
 // From bytes to endpoints and back: routes, limits, blocking queries. Whatever a client sends ends in a 4xx or an answer.
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { isIP } from 'node:net'
+import type { Socket } from 'node:net'
 import { hostname } from 'node:os'
 import type { Clock } from '../../clock.ts'
 import type { Log } from '../../log.ts'
@@ -16,6 +17,7 @@ import type { Answer, Waits, Watch } from './waits.ts'
 
 const defaultWaitMs = 5 * 60_000
 const maxWaitMs = 10 * 60_000
+const nothing = Buffer.alloc(0)
 
 interface Parts {
   readonly db: Database
@@ -24,6 +26,8 @@ interface Parts {
   readonly routes: readonly Route[]
   readonly clock: Clock
   readonly log: Log
+  /** A token was shown on this connection. */
+  readonly proven: (socket: Socket) => void
   /** Names by which clients may call this server, besides addresses, localhost and the machine's own. */
   readonly names: readonly string[]
 }
@@ -55,11 +59,13 @@ async function serve(
   checkCaller(request, names)
   const token = request.headers['x-consul-token'] ?? bearer(request.headers.authorization)
   const who = parts.access.who(typeof token === 'string' ? token : null)
+  if (who.kind !== 'anonymous') parts.proven(request.socket)
   const url = target(request.url ?? '')
   const route = find(parts.routes, request.method ?? '', url.path)
   const query = new URLSearchParams(url.query)
   checkQuery(query)
-  const body = await readBody(request)
+  // Whoever has no token is refused whatever he sends: none of it is kept.
+  const body = who.kind === 'anonymous' ? nothing : await readBody(request)
   const call: Call = { method: route.method, rest: route.rest, query, body, who }
   const outcome = await route.handle(call)
   if ('topic' in outcome) block(parts, query, who, outcome, response)

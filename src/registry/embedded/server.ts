@@ -4,12 +4,14 @@ import { createServer } from 'node:http'
 import type { Server } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { Server as TlsServer } from 'node:https'
+import type { Socket } from 'node:net'
 import type { SecureVersion } from 'node:tls'
 import type { Clock } from '../../clock.ts'
 import { MeshError, reason } from '../../errors.ts'
 import type { Log } from '../../log.ts'
 import { defaultNamespace } from '../../model/name.ts'
 import { metaKeys } from '../../model/service.ts'
+import { Strangers } from '../../net/strangers.ts'
 import { Access, speaksFor } from './access.ts'
 import type { EntitlementOf } from './access.ts'
 import { LocalAgent } from './agent.ts'
@@ -53,6 +55,8 @@ export interface EmbeddedOptions {
   readonly minSessionTtlMs?: number
   /** How long a client may take to send its request; default 15 s. */
   readonly requestTimeoutMs?: number
+  /** Connections of one address on which no token was shown; default 1024. */
+  readonly maxStrangers?: number
 }
 
 export interface Embedded {
@@ -69,6 +73,8 @@ export interface Embedded {
 }
 
 const maxConnections = 8192
+/** Of one address: above what a host opens at once after a restart, which is one query per service. */
+const maxStrangers = 1024
 
 export async function startEmbedded(options: EmbeddedOptions): Promise<Embedded> {
   const { clock, log } = options
@@ -95,7 +101,10 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<Embedded>
     ...agent.routes(),
     ...statusRoutes(nodeName, address),
   ]
-  server.on('request', handler({ db, access, waits, routes, clock, log, names: options.names ?? [] }))
+  const strangers = new Strangers(options.maxStrangers ?? maxStrangers)
+  server.on('connection', (socket: Socket) => strangers.admit(socket))
+  const proven = (socket: Socket): void => strangers.proven(socket)
+  server.on('request', handler({ db, access, waits, routes, clock, log, proven, names: options.names ?? [] }))
 
   const stop = (): void => {
     sessions.close()

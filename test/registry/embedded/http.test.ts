@@ -1,6 +1,7 @@
 // Hostile and clumsy clients: every one gets a clean refusal, and the server goes on.
 import assert from 'node:assert/strict'
 import { connect } from 'node:net'
+import type { Socket } from 'node:net'
 import { after, before, describe, test } from 'node:test'
 import type { Embedded } from '../../../src/registry/embedded/server.ts'
 import { embedded, eventually, managementToken } from '../place.ts'
@@ -154,6 +155,39 @@ describe('what the embedded registry refuses', () => {
       431,
     )
     assert.equal((await ask('/v1/status/leader')).status, 200)
+  })
+
+  test('one address cannot take all places without a token', async (t) => {
+    const small = await embedded({ maxStrangers: 4 })
+    const sockets: Socket[] = []
+    t.after(() => {
+      for (const socket of sockets) socket.destroy()
+      return small.close()
+    })
+    const open = async (bytes: string): Promise<boolean> => {
+      const socket = connect(small.port, '127.0.0.1', () => socket.write(bytes))
+      sockets.push(socket)
+      return await new Promise((resolve) => {
+        socket.once('data', () => resolve(true))
+        socket.on('error', () => resolve(false))
+        socket.once('close', () => resolve(false))
+      })
+    }
+    const ask = 'GET /v1/status/leader HTTP/1.1\r\nHost: localhost\r\n'
+    const answers: boolean[] = []
+    for (let at = 0; at < 8; at++)
+      answers.push(await open(`${ask}X-Consul-Token: ${managementToken}\r\n\r\n`))
+    assert.ok(answers.every(Boolean), 'whoever has one takes no place')
+    for (let at = 0; at < 6; at++) answers.push(await open(`${ask}\r\n`))
+    assert.deepEqual(answers.slice(8), [true, true, true, true, false, false])
+    sockets[8]?.destroy()
+    await eventually(() => open(`${ask}\r\n`), 'a place is free again')
+  })
+
+  test('the body of who has no token is not kept', async () => {
+    const start = 'PUT /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500000\r\n\r\n'
+    // Refused before it came.
+    assert.equal(statusOf(await raw(start)), 403)
   })
 
   test('who goes away while waiting is forgotten', async () => {
