@@ -91,11 +91,12 @@ async function demo(): Promise<void> {
 }
 
 async function play(lab: Lab, mesh: Mesh): Promise<void> {
-  await progress.step('services: web v1 on vm1, web v2 on vm2, user shop on vm3', async () => {
+  await progress.step('services: web v1 on vm1, web v2 on vm2, shop and its user on vm3', async () => {
     await Promise.all([
       startWeb(lab, 'vm1', { version: 'v1', marker: marker.body }),
       startWeb(lab, 'vm2', { version: 'v2', marker: marker.body }),
       addUser(lab, 'vm3', 'shop'),
+      startWeb(lab, 'vm3', { unit: 'shop', port: 9090 }),
     ])
   })
   const before = await progress.step('portrait of vm2 before the mesh', async (note) => {

@@ -175,13 +175,13 @@ done`
     return await run('nsenter', ['-t', String(leader), '-a', ...shell, ...as, 'sh', '-c', command], settings)
   }
 
-  /** Pulls the network cable. */
+  /** Cuts the host off behind its switch: its own link stays up, so its addresses and routes stay too. */
   async cut(): Promise<void> {
-    await must('ip', ['link', 'set', cable(this.#network, this.#mustLead()), 'down'])
+    await must('ip', ['link', 'set', cable(this.#mustLead()), 'nomaster'])
   }
 
   async heal(): Promise<void> {
-    await must('ip', ['link', 'set', cable(this.#network, this.#mustLead()), 'up'])
+    await must('ip', ['link', 'set', cable(this.#mustLead()), 'master', this.#network.bridge])
   }
 
   /** Pulls the power plug: every process ends at once, nothing is written any more. */

@@ -48,13 +48,13 @@ export async function removeNetwork(network: Network): Promise<void> {
   if (existsSync(`/sys/class/net/${network.bridge}`)) await must('ip', ['link', 'del', network.bridge])
 }
 
-/** The bridge's side of a host's cable, found through the kernel's link number inside the host. */
-export function cable(network: Network, leader: number): string {
+/** This machine's end of a host's cable, in the bridge or not, found through the kernel's link number inside the host. */
+export function cable(leader: number): string {
   const peer = readFileSync(`/proc/${leader}/root/sys/class/net/host0/iflink`, 'utf8').trim()
-  for (const name of readdirSync(`/sys/class/net/${network.bridge}/brif`)) {
+  for (const name of readdirSync('/sys/class/net')) {
     if (readFileSync(`/sys/class/net/${name}/ifindex`, 'utf8').trim() === peer) return name
   }
-  throw new Error(`no cable of process ${leader} on ${network.bridge}`)
+  throw new Error(`no cable of process ${leader}`)
 }
 
 /** What the host's systemd-networkd reads; must sort before Debian's own 80-container-host0.network. */
