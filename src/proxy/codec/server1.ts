@@ -361,8 +361,11 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
   /** The request's filters have let it pass; `head` is its head. */
   #go(x: Exchange): void {
     const { refusal } = this.scope
-    if (refusal !== null) this.refuse(x, refusal.cause, refusal.detail)
-    else if (head.method === 'CONNECT') {
+    if (refusal !== null) {
+      // It was decided for this connection: the next one may meet a service that was not there yet.
+      x.keepAlive = false
+      this.refuse(x, refusal.cause, refusal.detail)
+    } else if (head.method === 'CONNECT') {
       x.keepAlive = false
       this.refuse(x, causes.noConnect, '')
     } else dispatch(x, head)
