@@ -34,7 +34,8 @@ export async function watch<T>(options: WatchOptions<T>): Promise<void> {
     const began = clock.monotonic()
     let answer: Indexed<T>
     try {
-      answer = await poll({ index, waitMs, signal })
+      // After a failure the first answer must come soon even if nothing changes: it says that the registry is back.
+      answer = await poll({ index, waitMs: failures > 0 ? quietMs : waitMs, signal })
     } catch (error) {
       if (isAborted(signal)) return
       options.failed?.(error)
