@@ -1,0 +1,57 @@
+// The flow recorder: what every part of a mesh in one process said, in order. A test that fails or hangs leaves it behind
+// in a file and names the file.
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import pino from 'pino'
+import type { Log } from '../../src/log.ts'
+
+/** Enough for half a minute of a small mesh; what is older rarely explains a failure. */
+const maxLines = 20_000
+const testTimeoutMs = 60_000
+
+export class Recorder {
+  #lines: string[] = []
+  readonly #began = performance.now()
+
+  note(who: string, what: string): void {
+    this.#lines.push(`${(performance.now() - this.#began).toFixed(1).padStart(9)} ${who.padEnd(12)} ${what}`)
+    if (this.#lines.length > maxLines) this.#lines = this.#lines.slice(-maxLines / 2)
+  }
+
+  /** A log whose lines go into the flow. */
+  log(who: string): Log {
+    const options = { level: 'debug', base: null, timestamp: false }
+    return pino(options, { write: (line: string) => this.note(who, line.trim()) })
+  }
+
+  /** Path of a file with everything noted so far. */
+  write(): string {
+    const path = join(mkdtempSync(join(tmpdir(), 'meshctl-flow-')), 'flow.txt')
+    writeFileSync(path, `${this.#lines.join('\n')}\n`)
+    return path
+  }
+}
+
+/** A test that leaves its flow behind when it fails, and when it hangs. */
+export function recorded(name: string, run: (recorder: Recorder) => Promise<void>): void {
+  void test(name, { timeout: testTimeoutMs }, async (t) => {
+    const recorder = new Recorder()
+    const leave = (why: string): void => {
+      recorder.note('test', why)
+      t.diagnostic(`flow of the failed test: ${recorder.write()}`)
+    }
+    const hung = (): void => leave(`hung for ${testTimeoutMs} ms`)
+    // The runner aborts a test that takes too long, and every test when it is over.
+    const timer = setTimeout(hung, testTimeoutMs - 500)
+    try {
+      await run(recorder)
+    } catch (error) {
+      leave(error instanceof Error ? (error.stack ?? error.message) : String(error))
+      throw error
+    } finally {
+      clearTimeout(timer)
+    }
+  })
+}
