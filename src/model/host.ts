@@ -17,6 +17,7 @@ export interface HostConfig {
   readonly upstreams: readonly string[] | null
   readonly capture: CaptureConfig
   readonly dns: 'resolved' | 'resolv.conf' | 'off'
+  /** Processes of the data plane; 0: one per core, up to four. */
   readonly workers: number
   readonly accessLog: boolean
 }

@@ -53,7 +53,7 @@ export function register(program: Command, cli: Cli): void {
     )
     .option('--upstream <service>', 'watch only these; may be repeated', collect)
     .option('--consul-agent <url>', "the host's own: auto, off or a URL", 'auto')
-    .option('--workers <n>', 'processes of the data plane', readCount(1, 64))
+    .option('--workers <n>', 'processes of the data plane (default: cores, up to 4)', readCount(1, 64))
     .option('--no-timers', 'no systemd timers; prints cron lines instead')
     .option('--no-access-log', 'write no access log')
   addSshFlags(command)

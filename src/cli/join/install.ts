@@ -137,7 +137,11 @@ export async function writeUnits(
   config: HostConfig,
   options: { facts: HostFacts; timers: boolean },
 ): Promise<UnitChange> {
-  const wanted = await hostUnits(release.folder, { ipv6: options.facts.ipv6, timers: options.timers })
+  const wanted = await hostUnits(release.folder, {
+    ipv6: options.facts.ipv6,
+    timers: options.timers,
+    workers: config.workers,
+  })
   const changed = await changedUnits(host, wanted)
   await Promise.all(changed.map((file) => host.put(file.path, file.text, { mode: file.mode })))
   if (!options.timers) {

@@ -213,7 +213,11 @@ async function upToDate(job: Job): Promise<boolean> {
   job.release = await prepareRelease(options.release ?? releaseFolder(), job.facts.arch)
   if ((await currentRelease(host)) !== job.release.release.hash) return false
   if (bare(previous) !== bare(job.config)) return false
-  const wanted = await hostUnits(job.release.folder, { ipv6: job.facts.ipv6, timers: options.timers })
+  const wanted = await hostUnits(job.release.folder, {
+    ipv6: job.facts.ipv6,
+    timers: options.timers,
+    workers: job.config.workers,
+  })
   if ((await changedUnits(host, wanted)).length > 0) return false
   return (await agentReady(host, job.config)) === true
 }

@@ -14,10 +14,13 @@ const always = ['meshctl-agent.service', 'meshctl-proxy.service', 'meshctl-proxy
 const oneShots = ['meshctl-renew.service', 'meshctl-verify.service', 'meshctl-report.service']
 export const timerUnits = ['meshctl-renew.timer', 'meshctl-verify.timer', 'meshctl-report.timer']
 
-/** Units and the command of a joined host. `ipv6`: the host has IPv6, so the proxy listens on ::1 as well. */
+/**
+ * Units and the command of a joined host. `ipv6`: the host has IPv6, so the proxy listens on ::1 as well. `workers` 0:
+ * the proxy chooses by cores.
+ */
 export async function hostUnits(
   folder: string,
-  options: { ipv6: boolean; timers: boolean },
+  options: { ipv6: boolean; timers: boolean; workers: number },
 ): Promise<UnitFile[]> {
   const names = [...always, ...oneShots, ...(options.timers ? timerUnits : [])]
   const files = await Promise.all(
@@ -25,12 +28,21 @@ export async function hostUnits(
       const text = await template(folder, name)
       return {
         path: `${paths.systemd}/${name}`,
-        text: name.endsWith('.socket') ? sockets(text, options.ipv6) : text,
+        text: filled(name, text, options),
         mode: 0o644,
       }
     }),
   )
   return [...files, { path: paths.command, text: await template(folder, 'meshctl'), mode: 0o755 }]
+}
+
+function filled(name: string, text: string, options: { ipv6: boolean; workers: number }): string {
+  if (name.endsWith('.socket')) return sockets(text, options.ipv6)
+  if (options.workers > 0) return text.replace('@workers@', String(options.workers))
+  return text
+    .split('\n')
+    .filter((line) => !line.includes('@workers@'))
+    .join('\n')
 }
 
 /** Fills in a socket per identity; without IPv6 an address of it could not be bound and would fail the whole unit. */

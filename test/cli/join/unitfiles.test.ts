@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { cronLines, sockets } from '../../../src/cli/join/unitfiles.ts'
+import { cronLines, hostUnits, sockets } from '../../../src/cli/join/unitfiles.ts'
 import { maxIdentities } from '../../../src/paths.ts'
 
 const template = readFileSync('templates/meshctl-proxy.socket', 'utf8')
@@ -22,4 +22,15 @@ test('cron lines are spread by the name of the host', () => {
   for (const line of lines)
     assert.match(line, /^[\d,]+ \* \* \* \* \/usr\/local\/bin\/meshctl agent (renew|verify|report)$/)
   assert.notEqual(lines[0], cronLines('vm2')[0])
+})
+
+test('the proxy gets the number of workers that the host declares, or chooses itself', async () => {
+  const proxy = async (workers: number): Promise<string> => {
+    const files = await hostUnits('.', { ipv6: true, timers: false, workers })
+    return files.find(({ path }) => path.endsWith('/meshctl-proxy.service'))?.text ?? ''
+  }
+  assert.match(await proxy(3), /^Environment=MESHCTL_WORKERS=3$/m)
+  const own = await proxy(0)
+  assert.match(own, /^ExecStart=/m)
+  assert.doesNotMatch(own, /WORKERS/)
 })
