@@ -101,6 +101,7 @@ test('expressions are linear in time and anchored', () => {
   assert.ok(performance.now() - started < 1000)
   assert.equal(compileString({ kind: 'regex', value: 'a|b' })('xb'), false)
   assert.equal(compileString({ kind: 'prefix', value: '/A' }, true)('/abc'), true)
+  assert.equal(compileString({ kind: 'regex', value: '[a-z]{1,63}' }, true)('a'.repeat(63)), true)
   assert.throws(() => compileString({ kind: 'regex', value: '(a)\\1' }), { code: 'MSH0701' })
 })
 

@@ -1,16 +1,12 @@
 // Predicates of routes, compiled once at link: an array of small tests, the cheapest first.
-import { setFlagsFromString } from 'node:v8'
 import { MeshError, reason } from '../../errors.ts'
+import { compileExpression } from '../../net/expression.ts'
 import type { RouteMatch, StringMatch } from '../../snapshot/types.ts'
 import type { Head } from '../../wire/head.ts'
 import type { Exchange } from '../chain/exchange.ts'
 
 export type Predicate = (x: Exchange, head: Head) => boolean
 type Test = (value: string) => boolean
-
-// RE2's promise, linear time whatever the input, from V8's own engine for such expressions (flag `l`). It refuses back
-// references and look-around, as RE2 does.
-setFlagsFromString('--enable-experimental-regexp-engine')
 
 /** Any of the matches; null where that is always so. Throws MSH0701 for an expression that cannot be compiled. */
 export function compileMatches(matches: readonly RouteMatch[]): Predicate | null {
@@ -74,16 +70,15 @@ export function compileString(match: StringMatch, ignoreCase: boolean = false): 
       return ignoreCase
         ? (given) => given.toLowerCase().startsWith(value)
         : (given) => given.startsWith(value)
-    case 'regex': {
-      const expression = compileRegex(value, ignoreCase)
-      return (given) => expression.test(given)
-    }
+    case 'regex':
+      // Istio ignores case for exact and prefix only.
+      return compileRegex(value)
   }
 }
 
-function compileRegex(source: string, ignoreCase: boolean): RegExp {
+function compileRegex(source: string): Test {
   try {
-    return new RegExp(`^(?:${source})$`, ignoreCase ? 'lsi' : 'ls')
+    return compileExpression(source)
   } catch (error) {
     throw new MeshError(
       'MSH0701',
