@@ -63,6 +63,15 @@ capture() {
   rm -rf /run/meshctl/capture
 }
 
+# Whole or not at all; where the file is a mount of its own, which cannot be replaced, byte by byte.
+place() {
+  target=$(readlink -f /etc/resolv.conf)
+  if cp -a "$1" "$target.meshctl" && sync "$target.meshctl" && mv -f "$target.meshctl" "$target" 2>/dev/null; then return 0; fi
+  rm -f "$target.meshctl"
+  cat "$1" > "$target" || complain '/etc/resolv.conf could not be put back'
+  touch -r "$1" "$target"
+}
+
 resolver() {
   if [ -e "$resolved" ]; then
     rm -f "$resolved"
@@ -70,12 +79,18 @@ resolver() {
   fi
   if [ -e "$journal/resolver/made" ]; then rmdir "${resolved%/*}" 2>/dev/null; fi
   if [ "${again:-}" = yes ]; then systemctl reload-or-restart systemd-resolved || complain 'systemd-resolved did not reload'; fi
-  # The very bytes, unless others have written to the file since: then only our lines go.
+  rm -f /etc/resolv.conf.meshctl
+  # The very bytes, unless others have written to the file since: then only our lines go. An empty file is what a plug
+  # pulled in the middle of writing leaves.
   if [ -e "$journal/resolver/resolv.conf.ours" ] && cmp -s /etc/resolv.conf "$journal/resolver/resolv.conf.ours"; then
-    cat "$journal/resolver/resolv.conf" > /etc/resolv.conf && touch -r "$journal/resolver/resolv.conf" /etc/resolv.conf
+    place "$journal/resolver/resolv.conf"
   elif [ ! -L /etc/resolv.conf ] && grep -qxF "$nameserver" /etc/resolv.conf 2>/dev/null; then
-    kept=$(grep -vxF -e "$marker" -e "$nameserver" /etc/resolv.conf)
-    printf '%s\n' "$kept" > /etc/resolv.conf
+    mkdir -p "$journal/resolver"
+    cp -a /etc/resolv.conf "$journal/resolver/stripped"
+    grep -vxF -e "$marker" -e "$nameserver" /etc/resolv.conf > "$journal/resolver/stripped"
+    place "$journal/resolver/stripped"
+  elif [ -s "$journal/resolver/resolv.conf" ] && [ -e /etc/resolv.conf ] && [ ! -s /etc/resolv.conf ]; then
+    place "$journal/resolver/resolv.conf"
   fi
   rm -rf "$journal/resolver"
 }

@@ -5,7 +5,7 @@ import type { Clock, Timer } from '../clock.ts'
 import type { VirtualAddress } from '../compile/input.ts'
 import { reason } from '../errors.ts'
 import type { Host } from '../host/host.ts'
-import { originalResolvers, plainListen } from '../host/resolver.ts'
+import { detectResolver, installResolver, plainListen, resolverFiles } from '../host/resolver.ts'
 import type { Log } from '../log.ts'
 import type { HostConfig } from '../model/host.ts'
 import { fqdn } from '../model/name.ts'
@@ -14,8 +14,9 @@ import { storeFile } from '../pki/key.ts'
 import type { Upstream } from './dns/forwarder.ts'
 import { DnsServer } from './dns/server.ts'
 
-/** DHCP and people change resolv.conf. */
-const rereadMs = 60_000
+/** DHCP and people change resolv.conf: its text is looked at often, all there is to know now and then. */
+const lookMs = 5000
+const fullEvery = 12
 const retryMs = 5000
 
 export interface NamesOptions {
@@ -45,7 +46,13 @@ export class Names {
   readonly #timers: Timer[] = []
   #pending: { readonly address: string; readonly port: number }[]
   #problem: string | null = null
+  /** Why the host does not ask us for names, though it should; null: it does. */
+  #displaced: string | null = null
   #resolvers = ''
+  /** The files as they were when all was well; null: not known. */
+  #right: string | null = null
+  #looks = 0
+  #looking: Promise<void> | null = null
   #stopped = false
   /** The port of the first listener, once it listens. */
   port = 0
@@ -61,11 +68,11 @@ export class Names {
 
   get state(): 'ok' | 'off' | 'failed' {
     if (this.#options.mode === 'off') return 'off'
-    return this.#pending.length === 0 ? 'ok' : 'failed'
+    return this.#pending.length === 0 && this.#displaced === null ? 'ok' : 'failed'
   }
 
   get problem(): string | null {
-    return this.#problem
+    return this.#problem ?? this.#displaced
   }
 
   /** Listens before anything of the mesh is known: the rest of the host's names must work at once. */
@@ -73,13 +80,14 @@ export class Names {
     if (this.#options.mode === 'off') return
     await this.#saved()
     await this.#listen()
-    await this.#reread()
-    this.#timers.push(this.#options.clock.every(rereadMs, () => void this.#reread()))
+    await this.#look()
+    this.#timers.push(this.#options.clock.every(lookMs, () => void this.#look()))
   }
 
   async stop(): Promise<void> {
     this.#stopped = true
     for (const timer of this.#timers.splice(0)) timer.cancel()
+    await this.#looking
     await this.#server.close()
   }
 
@@ -124,16 +132,56 @@ export class Names {
     }
   }
 
-  async #reread(): Promise<void> {
-    try {
-      const found = await originalResolvers(this.#options.host)
-      // An empty answer (a resolver that restarts) must not take the names away that work.
-      if (found.length === 0 || found.join(' ') === this.#resolvers) return
-      this.#use(found)
-      await storeFile(this.#file, JSON.stringify(found), 0o600)
-    } catch (error) {
-      this.#options.log.debug({ error: reason(error) }, 'the resolvers of the host could not be read')
+  /** One at a time. */
+  #look(): Promise<void> {
+    this.#looking ??= this.#compare()
+      .catch((error: unknown) => {
+        this.#options.log.debug({ error: reason(error) }, 'the resolver of the host could not be read')
+      })
+      .finally(() => {
+        this.#looking = null
+      })
+    return this.#looking
+  }
+
+  /** Whether the host still asks us, and whom we ask. Before join has put us in place there is nothing to compare. */
+  async #compare(): Promise<void> {
+    const { host, log } = this.#options
+    const mode = this.#options.mode === 'off' ? 'resolved' : this.#options.mode
+    const files = await resolverFiles(host, mode)
+    if (files === this.#right && this.#looks++ % fullEvery !== 0) return
+    let state = await detectResolver(host)
+    const { recorded, installed } = state
+    if (recorded && !installed && !this.#stopped) {
+      const what = mode === 'resolved' ? 'systemd-resolved does not ask us' : 'resolv.conf was rewritten'
+      this.#displace(this.#displaced ?? what)
+      // What the others wrote is where we ask from now on, and what leave puts back.
+      await this.#adopt(state.servers)
+      try {
+        await installResolver(host, mode)
+        state = await detectResolver(host)
+        if (state.installed) log.warn({ servers: state.servers }, 'the resolver was changed; ours is back')
+      } catch (error) {
+        this.#displace(`names of the mesh are not asked for here: ${reason(error)}`)
+      }
     }
+    this.#right = recorded && state.installed ? await resolverFiles(host, mode) : null
+    if (state.installed || !state.recorded) this.#displace(null)
+    await this.#adopt(state.servers)
+  }
+
+  #displace(why: string | null): void {
+    if (why === this.#displaced) return
+    this.#displaced = why
+    if (why !== null) this.#options.log.warn(why)
+    this.#options.changed()
+  }
+
+  /** An empty answer (a resolver that restarts) must not take the names away that work. */
+  async #adopt(servers: readonly string[]): Promise<void> {
+    if (servers.length === 0 || servers.join(' ') === this.#resolvers) return
+    this.#use(servers)
+    await storeFile(this.#file, JSON.stringify(servers), 0o600)
   }
 
   #use(servers: readonly string[]): void {

@@ -57,7 +57,7 @@ export async function planHost(input: PlanInput, facts: HostFacts, host: Host): 
       excludeCidrs: flags.excludeCidr ?? [],
     },
     dns: flags.dns === 'auto' ? (facts.resolver.kind === 'resolved' ? 'resolved' : 'resolv.conf') : flags.dns,
-    workers: flags.workers ?? 1,
+    workers: flags.workers ?? 0,
     accessLog: flags.accessLog,
   }
 }
@@ -89,7 +89,8 @@ export function checkJoinFlags(flags: JoinFlags, targets: readonly string[]): vo
 function isCidr(text: string): boolean {
   const [address = '', bits, more] = text.split('/')
   const family = isIP(address)
-  if (family === 0 || more !== undefined) return false
+  // IPv4 inside IPv6 never travels: the kernel's rules know it as IPv4.
+  if (family === 0 || more !== undefined || /^::ffff:/i.test(address)) return false
   return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128))
 }
 

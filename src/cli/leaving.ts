@@ -15,6 +15,8 @@ import { deregisterHost } from './registration.ts'
 import { hostPart, openRemote, readSshOptions } from './remote.ts'
 import { withSession, type Session } from './session.ts'
 
+const shownOthers = 10
+
 export async function leaveHosts(cli: Cli, targets: readonly string[], flags: LeaveFlags): Promise<void> {
   if (targets.length > 1 && flags.name !== undefined)
     throw new MeshError('MSH0101', '--name is for one host at a time')
@@ -109,8 +111,16 @@ function finish(cli: Cli, target: string, line: ProgressLine, result: LeaveResul
     line.end('done', 'there was nothing of meshctl')
     return
   }
+  if (result.others.length > 0) {
+    const { length } = result.others
+    const shown = result.others.slice(0, shownOthers)
+    cli.terminal.say(`${target}: changed by others since the join, and left alone:`)
+    for (const change of shown) cli.terminal.say(`  ${change}`)
+    if (length > shown.length) cli.terminal.say(`  and ${length - shown.length} more`)
+  }
   if (result.differences.length === 0) {
-    line.end('done', 'left; the host is as it was before the join')
+    const but = result.others.length === 0 ? '' : ', but for what others changed'
+    line.end('done', `left; the host is as it was before the join${but}`)
     return
   }
   line.end('failed', 'left, with differences')

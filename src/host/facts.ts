@@ -83,19 +83,24 @@ section ipv6; if [ -s /proc/net/if_inet6 ]; then cat /proc/sys/net/ipv6/conf/all
 section ip6tables; ip6tables-save -t nat >/dev/null 2>&1 && ip6tables -w 5 -t nat -S >/dev/null 2>&1 && echo yes
 section ipset; ipset --version 2>/dev/null
 section matches
-if command -v iptables >/dev/null && iptables -w 5 -t nat -N MESHCTL_TEST 2>/dev/null; then
-  try() { iptables -w 5 -t nat -A MESHCTL_TEST "$@" 2>/dev/null; }
+# Names with the process in them: two may ask at once, and what one that was broken off has left must not be in the way.
+for old in $(iptables-save -t nat 2>/dev/null | sed -n 's/^:MESHTEST_\\([0-9]*\\) .*/\\1/p'); do
+  [ -d /proc/$old ] || { iptables -w 5 -t nat -F MESHTEST_$old; iptables -w 5 -t nat -X MESHTEST_$old; ipset destroy meshtest_$old 2>/dev/null; }
+done
+chain=MESHTEST_$$; probe=meshtest_$$
+if command -v iptables >/dev/null && iptables -w 5 -t nat -N $chain 2>/dev/null; then
+  try() { iptables -w 5 -t nat -A $chain "$@" 2>/dev/null; }
   try -p tcp -j REDIRECT --to-ports 15001 && echo redirect
   try -m owner --uid-owner 0 -j RETURN && echo owner
   try -m conntrack --ctorigdstport 1 -p tcp -j RETURN && echo conntrack
-  if ipset create meshctl_test hash:net timeout 1 2>/dev/null; then
-    try -m set --match-set meshctl_test dst -j RETURN && echo set
+  if ipset create $probe hash:net timeout 1 2>/dev/null; then
+    try -m set --match-set $probe dst -j RETURN && echo set
   fi
   group=init.scope
   [ -d /sys/fs/cgroup/$group ] || [ -d /sys/fs/cgroup/unified/$group ] || group=/
   try -m cgroup --path $group -j RETURN && echo cgroup
-  iptables -w 5 -t nat -F MESHCTL_TEST; iptables -w 5 -t nat -X MESHCTL_TEST
-  ipset destroy meshctl_test 2>/dev/null
+  iptables -w 5 -t nat -F $chain; iptables -w 5 -t nat -X $chain
+  for again in 1 2 3 4 5; do ipset destroy $probe 2>/dev/null && break; sleep 0.1 2>/dev/null || break; done
 fi
 section cgroup; if [ "$(stat -fc %T /sys/fs/cgroup)" = cgroup2fs ]; then echo v2; elif [ -d /sys/fs/cgroup/unified ]; then echo hybrid; else echo v1; fi
 section sshd; sshd -T 2>/dev/null | awk '$1=="port"{print $2}'
@@ -105,7 +110,9 @@ section datagram; ss -Hlunp 2>/dev/null
 section disk; df -Pk /opt /var/lib /etc 2>/dev/null | awk 'NR>1{print $6, $4}'
 section memory; awk '$1=="MemTotal:"{print $2}' /proc/meminfo
 section installed
-if [ -e /opt/meshctl ] || [ -e /etc/meshctl ] || [ -e /var/lib/meshctl/journal ]; then
+# Beside control alone, /opt/meshctl is no remains of a join.
+if [ -e /etc/meshctl ] || [ -e /var/lib/meshctl/journal ] ||
+  { [ -e /opt/meshctl ] && [ ! -e /etc/systemd/system/meshctl-control.service ]; }; then
   echo "release=$(readlink /opt/meshctl/current 2>/dev/null)"
   cat /var/lib/meshctl/journal/joined 2>/dev/null
 fi

@@ -104,6 +104,27 @@ export function compareInventory(before: Inventory, after: Inventory): string[] 
   return out
 }
 
+/** Everything that a join touches; what differs elsewhere was done by others while the host was joined. */
+const touched = [
+  /meshctl/i,
+  /240\.240\.|127\.0\.0\.153/,
+  /\b(user|group|users) meshctl/,
+  /file \/etc\/(resolv\.conf|systemd\/resolved\.conf\.d) /,
+  /file \/etc\/systemd\/system(\/[\w@.-]+\.(wants|d))? /,
+  /file \/(opt|usr\/local\/bin) /,
+  /file \/var\/lib\/systemd /,
+]
+
+/** Splits the lines of `compareInventory` into what is ours to answer for and what others did. */
+export function attribute(differences: readonly string[]): { ours: string[]; others: string[] } {
+  // "gone: file /opt" has no content behind it.
+  const isOurs = (line: string): boolean => touched.some((pattern) => pattern.test(`${line} `))
+  return {
+    ours: differences.filter(isOurs),
+    others: differences.filter((line) => !isOurs(line)),
+  }
+}
+
 /** `f 644 root:root /etc/hosts\t`; a directory's entry tells only that it is there and whose. */
 function addFile(out: Record<string, string>, line: string, hashes: ReadonlyMap<string, string>): void {
   const found = /^(\S) (\d+) (\S+) (.+)\t(.*)$/.exec(line)

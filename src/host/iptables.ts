@@ -1,5 +1,7 @@
 // Capture as text for iptables-restore, in the very form that iptables-save prints: what was rendered can be compared
 // with what is there. Pure.
+import { isIP } from 'node:net'
+import { plainAddress } from '../net/addr.ts'
 import { ports } from '../paths.ts'
 import { sets } from './ipset.ts'
 
@@ -128,7 +130,8 @@ function outbound(plan: ResolvedCapture, family: Family): string[] {
     ),
     ...plan.excludeCidrs
       .filter((cidr) => cidr.includes(':') === (family === 6))
-      .map((cidr) => `-d ${full(cidr)} -j RETURN`),
+      // iptables-save leaves out a network that holds every address.
+      .map((cidr) => `-d ${full(cidr)} -j RETURN`.replace(/^-d \S+\/0 /, '')),
     `-m set ! --match-set ${sets(family).alive} dst -j RETURN`,
   ]
   if (plan.outbound === 'all') {
@@ -233,10 +236,28 @@ function dports(single: readonly number[], ranges: readonly string[]): string[] 
   return lists
 }
 
-/** As iptables-save prints a network: with its length, host bits cleared by the kernel. */
+/** As iptables-save prints a network: with its length, host bits cleared, IPv6 in its shortest form. */
 function full(cidr: string): string {
-  if (cidr.includes('/')) return cidr
-  return `${cidr}/${cidr.includes(':') ? 128 : 32}`
+  const [text = '', length] = cidr.split('/')
+  // What is no network is the kernel's to refuse.
+  if (isIP(text) === 0) return cidr
+  const v6 = text.includes(':')
+  const bits = length === undefined ? (v6 ? 128 : 32) : Number(length)
+  // An IPv4 tail becomes two groups, `::` as many zeros as are missing.
+  const words = v6 ? plainAddress(text).split('::').map(groups) : [text.split('.').map(Number)]
+  const [head = [], tail = []] = words
+  const size = v6 ? 16 : 8
+  const parts = v6 ? [...head, ...Array<number>(8 - head.length - tail.length).fill(0), ...tail] : head
+  const masked = parts.map((part, at) => {
+    const keep = Math.min(size, Math.max(0, bits - at * size))
+    return part & ((2 ** size - 1) ^ (2 ** (size - keep) - 1))
+  })
+  const address = v6 ? plainAddress(masked.map((part) => part.toString(16)).join(':')) : masked.join('.')
+  return `${address}/${bits}`
+}
+
+function groups(text: string): number[] {
+  return text === '' ? [] : text.split(':').map((word) => Number.parseInt(word, 16))
 }
 
 /** A word for iptables-restore, which knows double quotes and backslashes. */

@@ -151,6 +151,16 @@ function capture(facts: HostFacts): Finding[] {
   const lacks = Object.entries(facts.matches).filter(
     ([name, there]) => !there && (name !== 'set' || facts.ipset),
   )
+  if (Object.values(facts.matches).every((there) => !there)) {
+    out.push(
+      error(
+        'iptables',
+        'no rule can be put into the nat table: its lock is held, or the kernel lacks it',
+        'iptables -w 5 -t nat -S tells; then end the program that holds the lock, or load the module iptable_nat',
+      ),
+    )
+    return out
+  }
   for (const [name] of lacks) {
     out.push(
       error(
@@ -283,11 +293,11 @@ function resolver(facts: HostFacts, wanted: Wanted): Finding[] {
       ),
     ]
   }
-  if (state.kind === 'managed') {
+  if (state.kind !== 'plain' && state.linked) {
     return [
       error(
         'dns',
-        `/etc/resolv.conf is written by ${state.by}, which would undo the change`,
+        `/etc/resolv.conf is kept by ${state.by}, which would undo the change`,
         'join with --dns off, or make it a plain file',
       ),
     ]
@@ -302,6 +312,15 @@ function resolver(facts: HostFacts, wanted: Wanted): Finding[] {
         'dns',
         'something listens on port 53 of all addresses',
         'bind it to its own address, or join with --dns off',
+      ),
+    ]
+  }
+  if (state.kind === 'managed') {
+    return [
+      warn(
+        'dns',
+        `${state.by} writes /etc/resolv.conf; the agent puts its line back each time`,
+        'join with --dns off to leave it alone',
       ),
     ]
   }

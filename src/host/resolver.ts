@@ -17,6 +17,8 @@ export interface ResolverState {
   readonly kind: 'resolved' | 'plain' | 'managed'
   /** Who manages it, '' otherwise. */
   readonly by: string
+  /** /etc/resolv.conf is a link: its text lies elsewhere. */
+  readonly linked: boolean
   readonly immutable: boolean
   /** Something already listens on port 53 of every address. */
   readonly port53: boolean
@@ -24,6 +26,8 @@ export interface ResolverState {
   readonly servers: readonly string[]
   /** Ours is in place. */
   readonly installed: boolean
+  /** The journal says that ours has been put in place and not been taken away. */
+  readonly recorded: boolean
 }
 
 const resolvConf = '/etc/resolv.conf'
@@ -34,7 +38,7 @@ const journal = `${paths.journal}/resolver`
 const marker = '# added by meshctl; everything but *.mesh goes on to the servers below'
 const ours = `nameserver ${plainListen.address}`
 
-/** Part of the facts script: sections `resolv`, `resolvlink`, `resolved`, `resolvectl`, `immutable`, `dropin`. */
+/** Part of the facts script; the sections that `parseResolver` reads. */
 export const resolverProbe = `
 section resolv; cat ${resolvConf} 2>/dev/null
 section resolvlink; readlink -f ${resolvConf}
@@ -42,7 +46,9 @@ section resolved; systemctl is-active systemd-resolved 2>/dev/null
 section resolvectl; resolvectl dns 2>/dev/null
 section immutable; lsattr -d ${resolvConf} 2>/dev/null | cut -d' ' -f1
 section dropin; cat ${dropIn} 2>/dev/null
-section original; cat ${journal}/servers 2>/dev/null`
+section configured; systemd-analyze cat-config systemd/resolved.conf 2>/dev/null
+section original; cat ${journal}/servers 2>/dev/null
+section recorded; ls -d ${journal} 2>/dev/null`
 
 /** From the sections of `resolverProbe` and the lines of `ss`. */
 export function parseResolver(
@@ -66,11 +72,9 @@ export function parseResolver(
         .split(/\s+/),
     )
     .filter((server) => server !== '' && !server.startsWith(`127.0.0.1:${ports.dns}`))
-  const kept = (sections.get('original') ?? '')
-    .trim()
-    .split(/\s+/)
-    .filter((server) => server !== '')
-  // A drop-in of ours resets the global servers, so they are only in the journal.
+  // A drop-in of ours resets the global servers: those of the other files are asked, which may have changed since, and
+  // the journal where they cannot be read.
+  const kept = configured(sections.get('configured') ?? '') ?? words(sections.get('original') ?? '')
   const servers = stub
     ? [...new Set([...behind, ...kept])]
     : listed.filter((server) => server !== plainListen.address)
@@ -83,6 +87,8 @@ export function parseResolver(
     installed: stub
       ? (sections.get('dropin') ?? '').includes(`127.0.0.1:${ports.dns}`)
       : listed[0] === plainListen.address,
+    recorded: (sections.get('recorded') ?? '').trim() !== '',
+    linked: target !== '' && target !== resolvConf,
   }
 }
 
@@ -101,7 +107,7 @@ export async function detectResolver(host: Host): Promise<ResolverState> {
 /** The mode that fits the host by itself. */
 export function resolverMode(state: ResolverState): ResolverMode | 'off' {
   if (state.kind === 'resolved') return 'resolved'
-  return state.kind === 'plain' && !state.immutable ? 'resolv.conf' : 'off'
+  return (state.kind === 'plain' || !state.linked) && !state.immutable ? 'resolv.conf' : 'off'
 }
 
 /** The servers that were there before ours; the agent sends everything outside the mesh to them. */
@@ -134,17 +140,33 @@ export async function installResolver(host: Host, mode: ResolverMode): Promise<v
     await must(host, 'systemctl reload-or-restart systemd-resolved')
     return
   }
-  if (state.kind === 'managed') throw refused(`/etc/resolv.conf is written by ${state.by}`, '--dns off')
+  // Others may write the file (the agent puts ours back after them), but not keep it elsewhere.
+  if (state.kind !== 'plain' && state.linked)
+    throw refused(`/etc/resolv.conf is kept by ${state.by}`, '--dns off')
   if (state.immutable) throw refused('/etc/resolv.conf is immutable', 'chattr -i /etc/resolv.conf')
   if (state.installed) return
-  // Written over in place, so that owner, mode and a bind mount stay; the copy keeps the very bytes for removal.
-  await must(
-    host,
-    `set -e; mkdir -p ${journal}; cp -p ${resolvConf} ${journal}/resolv.conf.new; ` +
-      `{ echo ${quote(marker)}; echo ${quote(ours)}; grep -vxF -e ${quote(marker)} -e ${quote(ours)} ${resolvConf} || true; } > ${journal}/resolv.conf.ours; ` +
-      `mv ${journal}/resolv.conf.new ${journal}/resolv.conf; cat ${journal}/resolv.conf.ours > ${resolvConf}`,
-  )
+  // It may have become a link to another program's file since it was looked at.
+  const still = state.linked ? '' : `[ ! -L ${resolvConf} ] || { echo 'it has become a link' >&2; exit 1; }\n`
+  await must(host, still + installScript)
 }
+
+/** What the file says without our lines. */
+const stripped = `grep -vxF -e ${quote(marker)} -e ${quote(ours)}`
+
+/**
+ * POSIX sh. Keeps what is there now, whoever wrote it, as what removal puts back; then ours comes in, whole or not at
+ * all: a plug pulled in between must not leave an empty file. Join and agent may both be at it.
+ */
+const installScript = `set -e; umask 022; mkdir -p ${journal}; exec 8< ${journal}; flock -w 20 8
+[ "$(sed -n 's/^nameserver *//p' ${resolvConf} | head -n1)" != ${plainListen.address} ] || exit 0
+target=$(readlink -f ${resolvConf}); cd ${journal}
+cp -p $target resolv.conf.new
+if grep -qxF -e ${quote(ours)} $target; then ${stripped} $target > resolv.conf.new || true; fi
+{ echo ${quote(marker)}; echo ${quote(ours)}; cat resolv.conf.new; } > resolv.conf.ours.new
+sync resolv.conf.new resolv.conf.ours.new 2>/dev/null || true
+mv resolv.conf.ours.new resolv.conf.ours; mv resolv.conf.new resolv.conf
+if cp -a $target $target.meshctl && cat resolv.conf.ours > $target.meshctl && sync $target.meshctl && mv -f $target.meshctl $target
+then :; else rm -f $target.meshctl; cat resolv.conf.ours > $target; fi`
 
 /** Puts back what was there. Idempotent. A file that others have rewritten since only loses our lines. */
 export async function removeResolver(host: Host): Promise<void> {
@@ -153,18 +175,47 @@ export async function removeResolver(host: Host): Promise<void> {
 
 /** POSIX sh; undo.sh in templates/ holds the same steps. */
 const removeResolverScript = `
+place() {
+  target=$(readlink -f ${resolvConf})
+  if cp -a "$1" "$target.meshctl" && sync "$target.meshctl" && mv -f "$target.meshctl" "$target"; then return; fi
+  rm -f "$target.meshctl"; cat "$1" > "$target" && touch -r "$1" "$target"
+}
 if [ -e ${dropIn} ]; then
   rm -f ${dropIn}; [ ! -e ${journal}/made ] || rmdir ${dropInFolder} 2>/dev/null
   systemctl reload-or-restart systemd-resolved
 fi
+rm -f ${resolvConf}.meshctl
 if [ -e ${journal}/resolv.conf.ours ] && [ -e ${journal}/resolv.conf ] && cmp -s ${resolvConf} ${journal}/resolv.conf.ours; then
-  cat ${journal}/resolv.conf > ${resolvConf} && touch -r ${journal}/resolv.conf ${resolvConf}
+  place ${journal}/resolv.conf
 elif [ ! -L ${resolvConf} ] && grep -qxF '${ours}' ${resolvConf} 2>/dev/null; then
-  grep -vxF -e '${marker}' -e '${ours}' ${resolvConf} > ${paths.run}/resolv.conf.$$ || true
-  cat ${paths.run}/resolv.conf.$$ > ${resolvConf}; rm -f ${paths.run}/resolv.conf.$$
+  mkdir -p ${journal}; cp -a ${resolvConf} ${journal}/stripped; ${stripped} ${resolvConf} > ${journal}/stripped
+  place ${journal}/stripped
 fi
 rm -rf ${journal}
 `
+
+/**
+ * The entry of /etc/resolv.conf in an inventory (`0644 root:root 1f3a…`) after a removal now: what was there last, be it
+ * from before the join or from others since; null: the file is not ours to change.
+ */
+export async function resolverAfterRemoval(host: Host): Promise<string | null> {
+  const script = `[ -e ${resolvConf} ] && [ ! -L ${resolvConf} ] || exit 1
+if cmp -s ${resolvConf} ${journal}/resolv.conf.ours && [ -e ${journal}/resolv.conf ]; then
+  stat -c '%a %U:%G' ${journal}/resolv.conf; sha256sum < ${journal}/resolv.conf
+elif grep -qxF ${quote(ours)} ${resolvConf}; then stat -c '%a %U:%G' ${resolvConf}; ${stripped} ${resolvConf} | sha256sum
+else stat -c '%a %U:%G' ${resolvConf}; sha256sum < ${resolvConf}; fi`
+  const result = await host.run(script, { root: true })
+  const found = /^(\d+) (\S+)\n([0-9a-f]{16})/.exec(result.stdout)
+  if (result.status !== 0 || found === null) return null
+  return `${(found[1] ?? '').padStart(4, '0')} ${found[2] ?? ''} ${found[3] ?? ''}`
+}
+
+/** The text of the files that decide whom the host asks; cheap, to see that nothing changed. */
+export async function resolverFiles(host: Host, mode: ResolverMode): Promise<string> {
+  const files = mode === 'resolved' ? [resolvConf, dropIn] : [resolvConf]
+  const texts = await Promise.all(files.map((file) => host.get(file, { root: true })))
+  return texts.map(String).join('\0')
+}
 
 /** What is no longer as `installResolver` left it; empty: nothing. */
 export async function resolverDrift(host: Host, mode: ResolverMode): Promise<string[]> {
@@ -188,6 +239,27 @@ function manager(target: string, conf: string): string {
     return 'resolvconf'
   if (target.includes('/run/') || target.includes('/mnt/wsl')) return target
   return ''
+}
+
+/** The global servers in the output of `systemd-analyze cat-config`, our own file left out; null: it printed nothing. */
+function configured(text: string): string[] | null {
+  if (text.trim() === '') return null
+  let servers: string[] = []
+  let skip = false
+  for (const line of text.split('\n')) {
+    const file = /^# (\/\S+)$/.exec(line)?.[1]
+    if (file !== undefined) skip = file === dropIn
+    const value = skip ? undefined : /^\s*DNS\s*=(.*)$/.exec(line)?.[1]
+    if (value !== undefined) servers = value.trim() === '' ? [] : [...servers, ...words(value)]
+  }
+  return servers
+}
+
+function words(text: string): string[] {
+  return text
+    .trim()
+    .split(/\s+/)
+    .filter((word) => word !== '')
 }
 
 function nameservers(conf: string): string[] {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { compareInventory, parseInventory } from '../../src/host/inventory.ts'
+import { attribute, compareInventory, parseInventory } from '../../src/host/inventory.ts'
 
 const hash = 'a'.repeat(64)
 const before = `@@files
@@ -42,4 +42,23 @@ test('every kind of difference has a line', () => {
     'new: iptables nat -A PREROUTING -j MESHCTL_INPUT',
     'changed: unit ssh.service (enabled → disabled)',
   ])
+})
+
+test('tells what a join could have left from what others did meanwhile', () => {
+  const ours = [
+    'new: iptables nat chain MESHCTL_OUTPUT',
+    'new: file /etc/systemd/system/web.service.d',
+    'gone: file /opt',
+    'changed: file /etc/resolv.conf (0644 root:root 1 → 0644 root:root 2)',
+    'new: users meshctl-proxy:999:/nonexistent:/usr/sbin/nologin',
+    'new: ipset meshctl_alive',
+  ]
+  const others = [
+    'changed: file /etc/hosts (0644 root:root 1 → 0644 root:root 2)',
+    'new: file /opt/backup',
+    'new: file /etc/systemd/system/backup.service.d/limits.conf',
+    'new: unit backup.service',
+    'new: iptables filter -A INPUT -s 192.0.2.1/32 -j DROP',
+  ]
+  assert.deepEqual(attribute([...ours, ...others]), { ours, others })
 })

@@ -109,6 +109,36 @@ describe('capture as iptables-restore input', () => {
     ])
   })
 
+  it('writes networks as the kernel gives them back, however the user wrote them', () => {
+    const cidrs = [
+      '10.99.1.5/8',
+      '192.168.255.255/23',
+      '1.2.3.4',
+      '0.0.0.0/0',
+      'FD00:0::5/16',
+      '::/0',
+      'fe80::7/127',
+    ]
+    const lines = ([4, 6] as const).flatMap((family) =>
+      [
+        ...render({ ...plan, excludeCidrs: cidrs }, family).matchAll(
+          /^-A MESHCTL_OUTPUT (-d (\S+) )?-j RETURN$/gm,
+        ),
+      ].map((found) => found[2] ?? 'all'),
+    )
+    assert.deepEqual(lines, [
+      '127.0.0.0/8',
+      '10.0.0.0/8',
+      '192.168.254.0/23',
+      '1.2.3.4/32',
+      'all',
+      '::1/128',
+      'fd00::/16',
+      'all',
+      'fe80::6/127',
+    ])
+  })
+
   it('removes only what is its own', () => {
     const others =
       '*nat\n:PREROUTING ACCEPT [0:0]\n:DOCKER - [0:0]\n-A OUTPUT -m addrtype --dst-type LOCAL -j DOCKER\nCOMMIT\n'

@@ -2,7 +2,8 @@
 import { randomBytes } from 'node:crypto'
 import { MeshError, reason } from '../../errors.ts'
 import type { Host } from '../../host/host.ts'
-import { compareInventory, takeInventory, type Inventory } from '../../host/inventory.ts'
+import { attribute, compareInventory, takeInventory, type Inventory } from '../../host/inventory.ts'
+import { resolverAfterRemoval } from '../../host/resolver.ts'
 import { releaseFolder } from '../../host/release.ts'
 import { pathsUnder } from '../../paths.ts'
 import { lock, undoForSure, unlock } from './guard.ts'
@@ -29,18 +30,19 @@ export async function leaveHost(
     report('connect', 'done', 'nothing of meshctl is there')
     // The host may have been installed anew while the mesh still knows it.
     await elsewhere(options, report, warnings)
-    return { left: false, differences: [], warnings }
+    return { left: false, differences: [], others: [], warnings }
   }
   const id = randomBytes(8).toString('hex')
   await lock(host, id)
   report('connect', 'done', host.label)
   try {
-    const before = await readBefore(host)
+    let before = await readBefore(host)
     if (before === null) warnings.push('there is no record of how the host was before: it cannot be compared')
     await drain(host, options, report, warnings)
     await elsewhere(options, report, warnings)
 
     report('undo', 'start', '')
+    before = await rewritten(host, before, warnings)
     await makeJournal(host)
     const complaints = await undoForSure(host, options.release ?? releaseFolder(), 'all')
     if (complaints.length > 0) {
@@ -52,7 +54,8 @@ export async function leaveHost(
     report('undo', 'done', '')
 
     report('compare', 'start', '')
-    const differences = before === null ? [] : compareInventory(before, await takeInventory(host))
+    const all = before === null ? [] : compareInventory(before, await takeInventory(host))
+    const { ours: differences, others } = attribute(all)
     report(
       'compare',
       'done',
@@ -62,7 +65,7 @@ export async function leaveHost(
           ? 'the host is as it was'
           : `${differences.length} differences`,
     )
-    return { left: true, differences, warnings }
+    return { left: true, differences, others, warnings }
   } catch (error) {
     await unlock(host, id).catch(() => null)
     throw error
@@ -104,6 +107,19 @@ async function elsewhere(
     await run().catch((error: unknown) => warnings.push(`${what}: ${reason(error)}`))
   }
   report('revoke', warnings.length === before ? 'done' : 'failed', warnings[before] ?? '')
+}
+
+/** DHCP and people rewrite resolv.conf while a host is joined: what they wrote is what has to be there afterwards. */
+async function rewritten(
+  host: Host,
+  before: Inventory | null,
+  warnings: string[],
+): Promise<Inventory | null> {
+  const entry = 'file /etc/resolv.conf'
+  const expected = before?.[entry] === undefined ? null : await resolverAfterRemoval(host)
+  if (before === null || expected === null || before[entry] === expected) return before
+  warnings.push('/etc/resolv.conf was rewritten by others since the join; it stays as they want it')
+  return { ...before, [entry]: expected }
 }
 
 async function readBefore(host: Host): Promise<Inventory | null> {

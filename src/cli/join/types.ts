@@ -96,8 +96,10 @@ export interface LeaveOptions {
 export interface LeaveResult {
   /** False: there was nothing of ours. */
   readonly left: boolean
-  /** How the host differs from before the join; empty: it is as it was. */
+  /** How the host differs from before the join where a join touches it; empty: it is as it was. */
   readonly differences: readonly string[]
+  /** What else differs: what others did while the host was joined. */
+  readonly others: readonly string[]
   /** What could not be done elsewhere (control or registry unreachable). */
   readonly warnings: readonly string[]
 }
