@@ -2,6 +2,7 @@
 // without touching listeners. Reading goes into one buffer shared by all connections of the process where Node lets us:
 // no allocation per read.
 import type net from 'node:net'
+import { Outlet } from './outlet.ts'
 
 const readBytes = 65536
 
@@ -52,6 +53,7 @@ export class Connection {
   isEnded: boolean
   /** We sent ours. */
   isFinished: boolean
+  readonly #outlet: Outlet
   #holds: number
   #error: Error | null
 
@@ -65,6 +67,7 @@ export class Connection {
     this.isClosed = false
     this.isEnded = false
     this.isFinished = false
+    this.#outlet = new Outlet(socket, () => this.owner.drained())
     this.#holds = 0
     this.#error = null
     if (reading !== null) reading.connection = this
@@ -75,7 +78,6 @@ export class Connection {
       this.isEnded = true
       this.owner.ended()
     })
-    socket.on('drain', () => this.owner.drained())
     socket.on('error', (error) => {
       this.#error = error
     })
@@ -96,7 +98,7 @@ export class Connection {
   write(buffer: Buffer): boolean {
     if (this.isClosed || this.isFinished) return true
     this.bytesOut += buffer.length
-    return this.socket.write(buffer)
+    return this.#outlet.write(buffer)
   }
 
   /** Writes a copy of borrowed bytes. */
@@ -107,7 +109,7 @@ export class Connection {
   }
 
   get isFull(): boolean {
-    return this.socket.writableNeedDrain
+    return this.#outlet.isFull
   }
 
   /** Stops reading until as many calls of `release`. */
@@ -126,7 +128,7 @@ export class Connection {
   end(): void {
     if (this.isFinished) return
     this.isFinished = true
-    this.socket.end()
+    this.#outlet.end()
   }
 
   /** Throws away what was not sent; the owner hears `closed` later. */

@@ -1,0 +1,160 @@
+// The writing half of a socket. Node's Writable costs more CPU than the encryption of what it carries: state machine,
+// callbacks and a tick of its own per write. On runtimes whose handles are known, bytes go to the handle itself, and
+// what it cannot take at once waits here; on others everything goes through the socket.
+import type net from 'node:net'
+import { getSystemErrorName } from 'node:util'
+
+/** A write that the handle has not finished; it reports through `oncomplete` and must be given what it may not lose. */
+interface Pending {
+  oncomplete: (this: Pending, status: number) => void
+  callback: Outlet
+  /** Keeps the bytes from being collected. */
+  buffer: Buffer | Buffer[]
+  handle: Handle
+  async: boolean
+  /** Set where the write was over before `oncomplete` was. */
+  readonly writeStatus: number | null
+  /** OpenSSL's words, where it refused. */
+  readonly error?: string
+}
+
+/** 0: written; negative: failed; else it goes on. */
+type Written = number | Pending
+
+interface Handle {
+  writeBuffer(request: null, bytes: Buffer): Written
+  writev(request: null, chunks: Buffer[], allBuffers: true): Written
+}
+
+// Handles have taken `null` for the request since Node 26; older ones abort. Nothing can be probed without a write, so
+// the version decides, and test/net/outlet.test.ts notices when a new runtime does it otherwise.
+const [major, minor] = process.versions.node.split('.').map(Number)
+export const isDirect: boolean = major === 26 && minor! >= 10
+
+/** What may wait before the writer is asked to stop: Node's own mark. Bytes. */
+const highWater = 65_536
+
+export class Outlet {
+  readonly #socket: net.Socket
+  readonly #drained: () => void
+  #pending: Pending | null
+  #pendingBytes: number
+  /** Behind `#pending`, in order. */
+  #queue: Buffer[]
+  #queued: number
+  #isHeld: boolean
+  #isEnding: boolean
+
+  /** `drained` is called when a writer that was told to stop may go on. */
+  constructor(socket: net.Socket, drained: () => void) {
+    this.#socket = socket
+    this.#drained = drained
+    this.#pending = null
+    this.#pendingBytes = 0
+    this.#queue = []
+    this.#queued = 0
+    this.#isHeld = false
+    this.#isEnding = false
+    socket.on('drain', drained)
+  }
+
+  /** Takes the buffer over. False: stop until drained. */
+  write(buffer: Buffer): boolean {
+    const socket = this.#socket
+    if (this.#pending !== null) {
+      this.#queue.push(buffer)
+      this.#queued += buffer.length
+      return this.#isRoom()
+    }
+    if (!isDirect || socket.connecting || socket.writableLength > 0) return socket.write(buffer)
+    const handle = handleOf(socket)
+    if (handle === null) return true
+    return !this.#waits(handle.writeBuffer(null, buffer), handle, buffer, buffer.length) || this.#isRoom()
+  }
+
+  get isFull(): boolean {
+    return this.#pendingBytes + this.#queued >= highWater || this.#socket.writableNeedDrain
+  }
+
+  /** Sends our end after what was written. */
+  end(): void {
+    if (this.#pending === null) this.#socket.end()
+    else this.#isEnding = true
+  }
+
+  /** Whether the handle has not finished yet. */
+  #waits(result: Written, handle: Handle, bytes: Buffer | Buffer[], length: number): boolean {
+    if (typeof result === 'number') {
+      if (result !== 0) this.#socket.destroy(failure(result, ''))
+      return false
+    }
+    if (result.error !== undefined) {
+      this.#socket.destroy(failure(-1, result.error))
+      return false
+    }
+    this.#pending = result
+    this.#pendingBytes = length
+    result.handle = handle
+    result.callback = this
+    result.buffer = bytes
+    result.async = true
+    result.oncomplete = complete
+    if (result.writeStatus === null) return true
+    this.completed(result.writeStatus)
+    return false
+  }
+
+  /** From the handle. */
+  completed(status: number): void {
+    this.#pending = null
+    this.#pendingBytes = 0
+    const socket = this.#socket
+    const handle = handleOf(socket)
+    if (handle === null) return
+    if (status < 0) {
+      socket.destroy(failure(status, ''))
+      return
+    }
+    const queue = this.#queue
+    if (queue.length > 0) {
+      const length = this.#queued
+      this.#queue = []
+      this.#queued = 0
+      const first = queue[0]!
+      const waits =
+        queue.length === 1
+          ? this.#waits(handle.writeBuffer(null, first), handle, first, length)
+          : this.#waits(handle.writev(null, queue, true), handle, queue, length)
+      if (waits) return
+    }
+    if (this.#isEnding) {
+      this.#isEnding = false
+      socket.end()
+    } else if (this.#isHeld) {
+      this.#isHeld = false
+      this.#drained()
+    }
+  }
+
+  #isRoom(): boolean {
+    if (this.#pendingBytes + this.#queued < highWater) return true
+    this.#isHeld = true
+    return false
+  }
+}
+
+function complete(this: Pending, status: number): void {
+  this.callback.completed(status)
+}
+
+/** Null where the socket is closed or about to be. */
+function handleOf(socket: net.Socket): Handle | null {
+  if (socket.destroyed) return null
+  return (socket as unknown as { _handle: Handle | null })._handle
+}
+
+function failure(status: number, text: string): Error {
+  if (text !== '') return Object.assign(new Error(text), { code: 'EPROTO' })
+  const code = getSystemErrorName(status)
+  return Object.assign(new Error(`write ${code}`), { code })
+}
