@@ -148,24 +148,25 @@ export class Names {
   async #compare(): Promise<void> {
     const { host, log } = this.#options
     const mode = this.#options.mode === 'off' ? 'resolved' : this.#options.mode
-    const files = await resolverFiles(host, mode)
+    let files = await resolverFiles(host, mode)
     if (files === this.#right && this.#looks++ % fullEvery !== 0) return
     let state = await detectResolver(host)
-    const { recorded, installed } = state
-    if (recorded && !installed && !this.#stopped) {
+    if (state.recorded && !state.installed && !this.#stopped) {
       const what = mode === 'resolved' ? 'systemd-resolved does not ask us' : 'resolv.conf was rewritten'
       this.#displace(this.#displaced ?? what)
       // What the others wrote is where we ask from now on, and what leave puts back.
       await this.#adopt(state.servers)
       try {
         await installResolver(host, mode)
+        files = await resolverFiles(host, mode)
         state = await detectResolver(host)
         if (state.installed) log.warn({ servers: state.servers }, 'the resolver was changed; ours is back')
       } catch (error) {
         this.#displace(`names of the mesh are not asked for here: ${reason(error)}`)
       }
     }
-    this.#right = recorded && state.installed ? await resolverFiles(host, mode) : null
+    // Read before it was judged: what changed in between differs from it at the next look.
+    this.#right = state.recorded && state.installed ? files : null
     if (state.installed || !state.recorded) this.#displace(null)
     await this.#adopt(state.servers)
   }
