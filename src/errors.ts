@@ -191,7 +191,7 @@ const table = {
     title: 'certificate expired',
     exit: Exit.denied,
     explain:
-      'Renewal needs a certificate that is still valid. A host that was away for longer than its certificates live joins anew: `meshctl join`.',
+      'A host renews by its own certificate, for 30 days after its end too, but only with the newest that it was given. A host that was away for longer, or was restored from an old copy, joins anew: `meshctl join`.',
   },
   MSH0412: {
     title: 'control refused the request',

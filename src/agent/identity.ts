@@ -13,6 +13,7 @@ import { type Holder, holdersOf, type Keyring, type Leaf, secretsOf } from './ke
 const retry = { base: 2000, max: 300_000 }
 /** Up to this part of a life after its half: hosts that joined together do not renew together. */
 const spread = 0.1
+const lookMs = 300_000
 
 export interface IdentityOptions {
   readonly config: Pick<HostConfig, 'trustDomain' | 'host' | 'services' | 'signers'>
@@ -143,10 +144,16 @@ export class Identity {
       this.#failures > 0
         ? backoff(retry, this.#failures - 1, random())
         : Math.max(0, this.#delay()) + Math.min(...lives, 86_400_000) * spread * random()
-    // setTimeout holds 31 bits.
-    this.#timer = clock.after(Math.min(wait, 2 ** 31 - 1), () => {
-      // Woken early because the wait was cut: go on waiting.
-      if (this.#failures === 0 && !this.due()) return this.#schedule()
+    this.#sleepUntil(clock.now() + wait)
+  }
+
+  /** By the wall clock, looked at every few minutes: the monotonic one stands still while a machine sleeps. */
+  #sleepUntil(at: number): void {
+    if (this.#stopped) return
+    const { clock } = this.#options
+    const left = at - clock.now()
+    this.#timer = clock.after(Math.min(Math.max(0, left), lookMs), () => {
+      if (clock.now() < at) return this.#sleepUntil(at)
       this.renew().then(
         () => this.#schedule(),
         () => this.#schedule(),

@@ -2,9 +2,14 @@
 import type { TLSSocket } from 'node:tls'
 import type { Clock } from '../clock.ts'
 import { MeshError } from '../errors.ts'
-import { isWithinDates, readCertificate } from '../pki/cert.ts'
+import { isWithinDates, readCertificate, type Certificate } from '../pki/cert.ts'
+import { backdateMs } from '../pki/issue.ts'
 import { peerSpiffe } from '../pki/spiffe.ts'
 import type { HostIdentity, OperatorIdentity, Spiffe } from '../pki/spiffe.ts'
+import { verifyChain } from '../pki/trust.ts'
+
+/** How long after its end a host's leaf may still be renewed: a VM that was off over its holidays comes back by itself. */
+export const lapseMs = 30 * 86_400_000
 
 /**
  * The identity that the connection proves. TLS verified the chain at the handshake; the dates are looked at again for
@@ -37,6 +42,36 @@ export function callerOf(socket: TLSSocket, trustDomain: string, clock: Clock): 
   return identity
 }
 
+/** A host whose leaf has ended, and when that leaf was issued. */
+export interface LapsedHost {
+  readonly host: HostIdentity
+  readonly issuedAt: number
+}
+
+/**
+ * The host that an expired leaf of ours names, for renewal and nothing else; null where it is no such leaf or ended
+ * longer ago than `lapseMs`. TLS has proved that the caller holds its key, but says nothing of its chain once the dates
+ * are wrong: that is verified here, as of the leaf's last moment.
+ */
+export function lapsedCaller(
+  socket: TLSSocket,
+  authority: {
+    readonly trustDomain: string
+    readonly issuer: Certificate
+    readonly roots: readonly Certificate[]
+  },
+  clock: Clock,
+): LapsedHost | null {
+  const { raw } = socket.getPeerX509Certificate() ?? {}
+  if (raw === undefined) return null
+  const leaf = readCertificate(raw)
+  if (clock.now() < leaf.notAfter || clock.now() > leaf.notAfter + lapseMs) return null
+  verifyChain(leaf.pem + authority.issuer.pem, authority.roots, { now: leaf.notAfter, toleranceMs: 0 })
+  const identity = peerSpiffe({ raw })
+  if (identity.kind !== 'host' || identity.trustDomain !== authority.trustDomain) return null
+  return { host: identity, issuedAt: leaf.notBefore + backdateMs }
+}
+
 export function asOperator(caller: Spiffe): OperatorIdentity {
   if (caller.kind !== 'operator') throw new MeshError('MSH0405', `${caller.id} is not an operator`)
   return caller
@@ -48,7 +83,7 @@ export function asHost(caller: Spiffe): HostIdentity {
 }
 
 function expired(): MeshError {
-  return new MeshError('MSH0411', 'the client certificate has expired, so it cannot renew itself', {
+  return new MeshError('MSH0411', 'the client certificate has expired', {
     hint: 'run `meshctl join` for this host again; it keeps its services',
   })
 }

@@ -9,9 +9,11 @@ import type { Clock } from '../clock.ts'
 import type { ErrorCode } from '../errors.ts'
 import { MeshError, reason } from '../errors.ts'
 import type { Log } from '../log.ts'
+import type { Certificate } from '../pki/cert.ts'
 import type { Spiffe } from '../pki/spiffe.ts'
+import { readRoots } from '../pki/trust.ts'
 import { readEntitlement, readGrantRequest, readJoinRequest, readSignRequest } from './body.ts'
-import { asHost, asOperator, callerOf } from './caller.ts'
+import { asHost, asOperator, callerOf, lapsedCaller, type LapsedHost } from './caller.ts'
 import { Limiter } from './limit.ts'
 import type { ServerCertificate } from './certificate.ts'
 import type { Signer } from './signer.ts'
@@ -21,6 +23,7 @@ export interface SignerServerParts {
   readonly certificate: ServerCertificate
   readonly trustDomain: string
   readonly roots: string
+  readonly issuer: Certificate
   readonly status: () => ControlStatus
   readonly clock: Clock
   readonly log: Log
@@ -50,11 +53,13 @@ export class SignerServer {
   readonly #server: Server
   readonly #callers: Limiter
   readonly #strangers: Limiter
+  readonly #roots: readonly Certificate[]
   /** Open connections by remote address. */
   readonly #open = new Map<string, number>()
 
   constructor(parts: SignerServerParts) {
     this.#parts = parts
+    this.#roots = readRoots(parts.roots)
     this.#callers = new Limiter(callerLimit, parts.clock)
     this.#strangers = new Limiter(strangerLimit, parts.clock)
     this.#server = createServer(
@@ -153,14 +158,11 @@ export class SignerServer {
     const path = (request.url ?? '').split('?', 1)[0] ?? ''
     const route = `${request.method} ${path}`
     if (route === 'POST /v1/join') return this.#join(request, from)
+    if (route === 'POST /v1/sign') return this.#sign(request, from)
     const caller = this.#caller(request, from)
     const call = { caller, from, name: '', body: () => readBody(request) }
     if (route === 'GET /v1/status') return status()
     if (route === 'GET /v1/trust') return { roots }
-    if (route === 'POST /v1/sign') {
-      const { host } = asHost(caller)
-      return signer.sign(readSignRequest(await call.body()), host, from)
-    }
     if (route === 'GET /v1/hosts') {
       asOperator(caller)
       return signer.hosts()
@@ -197,6 +199,27 @@ export class SignerServer {
       return await this.#parts.signer.join(grant, readJoinRequest(await readBody(request)), from)
     } catch (error) {
       this.#strangers.take(from)
+      throw error
+    }
+  }
+
+  /** By a valid leaf of the host, or by its newest one for a while after its end. */
+  async #sign(request: IncomingMessage, from: string): Promise<unknown> {
+    const { signer } = this.#parts
+    const lapsed = this.#lapsed(request, from)
+    const { host } = lapsed?.host ?? asHost(this.#caller(request, from))
+    return signer.sign(readSignRequest(await readBody(request)), host, from, lapsed?.issuedAt ?? null)
+  }
+
+  #lapsed(request: IncomingMessage, from: string): LapsedHost | null {
+    const { trustDomain, issuer, clock } = this.#parts
+    const socket = request.socket as TLSSocket
+    try {
+      const lapsed = lapsedCaller(socket, { trustDomain, issuer, roots: this.#roots }, clock)
+      if (lapsed !== null && !this.#callers.take(lapsed.host.id)) throw busy()
+      return lapsed
+    } catch (error) {
+      if (!this.#strangers.take(from)) throw busy()
       throw error
     }
   }

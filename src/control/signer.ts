@@ -88,13 +88,24 @@ export class Signer {
     return this.#reply(leafs, registryToken)
   }
 
-  sign(wanted: SignRequest, host: string, from: string): SignReply {
+  /**
+   * `lapsedAt`: the caller's leaf has ended, and this is when it was issued. Only the newest leaf of a host may still be
+   * renewed then, so that keys of older ones are worth nothing. Null: the caller's leaf is valid.
+   */
+  sign(wanted: SignRequest, host: string, from: string, lapsedAt: number | null = null): SignReply {
     const record = this.#valid(host)
+    // Certificates hold whole seconds, and the record is written a little after the signature.
+    if (lapsedAt !== null && lapsedAt < record.renewedAt - 5000) {
+      throw new MeshError('MSH0411', `the host ${host} has had a newer certificate than this expired one`, {
+        hint: `run \`meshctl join\` for ${host} again; it keeps its services`,
+      })
+    }
     const requests = wanted.csrs.map(readRequest)
-    this.#checkIds(requests, host, record.services, 'MSH0404')
+    const ids = this.#checkIds(requests, host, record.services, 'MSH0404')
     const leafs = requests.map((request) => this.#issue(request))
-    this.#store.renewed(host, this.#clock.now())
-    for (const leaf of leafs) this.#audit(leaf, 'renewal', from)
+    if (ids.has(hostSpiffe(this.#setup.config.trustDomain, host)))
+      this.#store.renewed(host, this.#clock.now())
+    for (const leaf of leafs) this.#audit(leaf, lapsedAt === null ? 'renewal' : 'lapsed', from)
     return this.#reply(leafs, null)
   }
 

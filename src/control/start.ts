@@ -71,6 +71,7 @@ export async function startControl(
         certificate,
         trustDomain: config.trustDomain,
         roots: setup.roots,
+        issuer: setup.issuer.certificate,
         status: statusOf(setup, store, clock),
         clock,
         log,

@@ -3,6 +3,7 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { connectSigner } from '../../src/api/client.ts'
 import type { Signer } from '../../src/api/client.ts'
 import type { ControlConfig, GrantRequest, SignReply } from '../../src/api/signer.ts'
@@ -39,9 +40,10 @@ export class Plane {
   #control: Control | null = null
   #operator: Leaf
 
-  constructor(changes: Partial<ControlConfig> = {}) {
+  /** `since`: when its CA was made, ms. */
+  constructor(changes: Partial<ControlConfig> = {}, since: number = Date.now()) {
     this.dir = mkdtempSync(join(tmpdir(), 'meshctl-control-'))
-    this.authority = new Authority()
+    this.authority = new Authority('demo.mesh', since)
     // It begins now, because TLS reads the machine's clock.
     this.clock = new FakeClock(Date.now())
     this.#operator = this.authority.operator('ann')
@@ -86,6 +88,13 @@ export class Plane {
   async remove(): Promise<void> {
     await this.stop()
     rmSync(this.dir, { recursive: true })
+  }
+
+  /** Makes the record older: as if the host had last renewed then. */
+  renewedAt(host: string, ms: number): void {
+    const db = new DatabaseSync(join(this.dir, 'state/control.db'))
+    db.prepare('update hosts set renewed = ? where host = ?').run(ms, host)
+    db.close()
   }
 
   get port(): number {

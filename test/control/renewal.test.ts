@@ -1,6 +1,6 @@
 // Renewals, entitlement, revocation and roles over real HTTPS.
 import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
+import { after, before, describe, test } from 'node:test'
 import { makeRequest } from '../../src/pki/csr.ts'
 import { readCertificate } from '../../src/pki/cert.ts'
 import { operatorSeconds } from '../../src/pki/issue.ts'
@@ -9,7 +9,7 @@ import { Authority } from '../pki/authority.ts'
 import { forgeRequest, rawNames } from '../pki/forgery.ts'
 import { joinHost, Plane, refusedWith, requestsFor } from './plane.ts'
 
-const plane = new Plane()
+const plane = new Plane({}, Date.now() - 86_400_000)
 before(() => plane.start())
 after(() => plane.remove())
 
@@ -86,7 +86,75 @@ test('a leaf of a host that never joined here gets nothing', async () => {
   )
 })
 
-test('an expired leaf is told to join again', async () => {
+describe('a host that was off for longer than its leaf lives', () => {
+  const day = 86_400_000
+  const late = new Plane({}, Date.now() - 40 * day)
+  before(() => late.start())
+  after(() => late.remove())
+
+  /** Joins, and gives a leaf that ended so long ago and counts as the newest of the host. */
+  const lapsed = async (host: string, endedAgo: number) => {
+    await joinHost(late, host, ['web'])
+    const issued = Date.now() - endedAgo - 3_600_000
+    late.renewedAt(host, issued)
+    return late.authority.leaf(`spiffe://demo.mesh/host/${host}`, { now: issued, lifeSeconds: 3600 })
+  }
+
+  test('renews itself once, and does nothing else until then', async () => {
+    const leaf = await lapsed('vm1', 29 * day)
+    await assert.rejects(late.client(leaf).status(), refusedWith('MSH0411'))
+    await assert.rejects(
+      late.client(leaf).sign({ csrs: requestsFor('vm1', ['db']).csrs }),
+      refusedWith('MSH0404'),
+    )
+    const reply = await late.client(leaf).sign({ csrs: requestsFor('vm1', ['web']).csrs })
+    assert.equal(reply.chains.length, 2)
+    // The key has been replaced: whoever finds it in an old copy gets nothing.
+    await assert.rejects(
+      late.client(leaf).sign({ csrs: requestsFor('vm1', []).csrs }),
+      refusedWith('MSH0411'),
+    )
+  })
+
+  test('is told to join again after 30 days', async () => {
+    const leaf = await lapsed('vm2', 31 * day)
+    await assert.rejects(
+      late.client(leaf).sign({ csrs: requestsFor('vm2', []).csrs }),
+      refusedWith('MSH0411'),
+    )
+  })
+
+  test('gets nothing where it was revoked', async () => {
+    const leaf = await lapsed('vm3', day)
+    await late.operator().revoke('vm3')
+    await assert.rejects(
+      late.client(leaf).sign({ csrs: requestsFor('vm3', []).csrs }),
+      refusedWith('MSH0410'),
+    )
+  })
+
+  test('a service is no host', async () => {
+    await lapsed('vm4', day)
+    const options = { now: Date.now() - 2 * 3_600_000, lifeSeconds: 3600 }
+    const service = late.authority.leaf('spiffe://demo.mesh/ns/default/sa/web', options)
+    await assert.rejects(
+      late.client(service).sign({ csrs: requestsFor('vm4', []).csrs }),
+      refusedWith('MSH0411'),
+    )
+  })
+})
+
+test('an expired leaf of another CA gets nothing', async () => {
+  await joinHost(plane, 'vm5', [])
+  const options = { now: Date.now() - 7_200_000, lifeSeconds: 3600 }
+  const foreign = new Authority('demo.mesh', options.now).leaf('spiffe://demo.mesh/host/vm5', options)
+  await assert.rejects(
+    plane.client(foreign).sign({ csrs: requestsFor('vm5', []).csrs }),
+    refusedWith('MSH0403'),
+  )
+})
+
+test('an expired leaf that is not the newest of its host is told to join again', async () => {
   const options = { now: Date.now() - 7_200_000, lifeSeconds: 3600 }
   const expired = plane.authority.leaf('spiffe://demo.mesh/host/vm1', options)
   await assert.rejects(plane.client(expired).sign({ csrs: requestsFor('vm1', []).csrs }), (error) => {
