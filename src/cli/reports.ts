@@ -1,4 +1,5 @@
 // What hosts last said of themselves (HostReport). The registry's bytes are checked: a host writes its own key.
+import { clean } from './table.ts'
 import { isRecord } from '../model/problem.ts'
 import { keys, type HostReport, type MachineFacts, type Registry } from '../registry/registry.ts'
 
@@ -18,10 +19,10 @@ function parse(text: string, host: string): HostReport | null {
     return null
   }
   if (!isRecord(value) || value['schema'] !== 1) return null
-  const word = (key: string): string => (typeof value[key] === 'string' ? value[key] : '')
+  const word = (key: string): string => (typeof value[key] === 'string' ? clean(value[key]) : '')
   const services = Array.isArray(value['services']) ? value['services'].filter(isRecord) : []
   const problems = Array.isArray(value['problems'])
-    ? value['problems'].filter((one) => typeof one === 'string')
+    ? value['problems'].filter((one) => typeof one === 'string').map(clean)
     : []
   const notAfter = value['certificateNotAfter']
   return {
@@ -36,8 +37,8 @@ function parse(text: string, host: string): HostReport | null {
     capture: choice(word('capture'), ['ok', 'drifted', 'off', 'failed'], 'failed'),
     dns: choice(word('dns'), ['ok', 'off', 'failed'], 'failed'),
     services: services.map((service) => ({
-      name: String(service['name']),
-      namespace: String(service['namespace']),
+      name: clean(String(service['name'])),
+      namespace: clean(String(service['namespace'])),
       status: choice(String(service['status']), ['passing', 'warning', 'critical'], 'critical'),
     })),
     certificateNotAfter: typeof notAfter === 'number' ? notAfter : 0,
@@ -49,7 +50,7 @@ function parse(text: string, host: string): HostReport | null {
 
 function machineOf(value: unknown): MachineFacts | null {
   if (!isRecord(value)) return null
-  const word = (key: string): string => (typeof value[key] === 'string' ? value[key] : '')
+  const word = (key: string): string => (typeof value[key] === 'string' ? clean(value[key]) : '')
   const number = (key: string): number => (typeof value[key] === 'number' ? value[key] : 0)
   return {
     os: word('os'),

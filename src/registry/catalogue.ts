@@ -1,6 +1,7 @@
 // The mesh's view of the catalogue: a declaration becomes a registration, and what is registered becomes an instance of
 // the mesh. One Consul service per service name; the namespace is told by meta, so that `web` of two teams share a
 // Consul name and nothing else.
+import { BlockList, isIP } from 'node:net'
 import type { ServiceDeclaration } from '../model/service.ts'
 import { metaKeys } from '../model/service.ts'
 import type { MeshInstance } from '../model/instance.ts'
@@ -20,6 +21,15 @@ export interface HostFacts {
 const metaKey = /^[A-Za-z0-9_-]{1,128}$/
 const metaValueMax = 512
 const metaMax = 64
+
+/** Addresses that no instance has: unspecified, link-local, multicast, virtual and broadcast. */
+const nowhere = new BlockList()
+nowhere.addSubnet('0.0.0.0', 8)
+nowhere.addSubnet('169.254.0.0', 16)
+nowhere.addSubnet('224.0.0.0', 3)
+nowhere.addAddress('::', 'ipv6')
+nowhere.addSubnet('fe80::', 10, 'ipv6')
+nowhere.addSubnet('ff00::', 8, 'ipv6')
 
 const own: ReadonlySet<string> = new Set(Object.values(metaKeys))
 const protocols = ['http', 'tcp', 'auto'] as const
@@ -63,6 +73,7 @@ export function meshInstance(instance: Instance, mesh: string): MeshInstance | n
   if (of !== undefined && of !== mesh) return null
   const namespace = meta[metaKeys.namespace] ?? defaultNamespace
   if (!isName(instance.service) || !isName(namespace) || !isPort(instance.port)) return null
+  if (!isReachable(instance.address)) return null
   const labels = labelsOf(instance)
   return {
     service: instance.service,
@@ -100,6 +111,21 @@ function labelsOf({ meta, tags }: Instance): Record<string, string> {
 /** Kubernetes's form of label names, prefix included; nothing that a JavaScript object would take for its own. */
 function isLabel(name: string): boolean {
   return /^[A-Za-z0-9][A-Za-z0-9._/-]{0,316}$/.test(name)
+}
+
+/**
+ * Whether an instance can be there at all. Callers take the registered address for the service, and dial it: with a
+ * virtual address it would catch another service's callers, with a link-local one (169.254.169.254 is the machine's own
+ * metadata) every caller would ask itself.
+ */
+function isReachable(address: string): boolean {
+  const family = isIP(address)
+  if (family !== 0) return !nowhere.check(address, family === 6 ? 'ipv6' : 'ipv4')
+  // A name; forms such as 0xa9.254.43518 or 2852039166, which a resolver reads as addresses, are none.
+  return (
+    /^(?=.{1,253}$)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?$/.test(address) &&
+    !/(^|\.)(\d+|0x[\da-f]*)\.?$/i.test(address)
+  )
 }
 
 function portOf(text: string | undefined): number | null {

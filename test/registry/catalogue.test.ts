@@ -115,3 +115,31 @@ test('what makes no sense is left out', () => {
   const odd = bad({ ['__proto__']: 'x', 'a b': 'x' })
   assert.deepEqual(Object.keys(odd?.labels ?? {}), ['team', 'tier', 'version'])
 })
+
+test('an instance cannot be where no instance is: whatever the registry says, nobody is led there', () => {
+  const at = (address: string): boolean =>
+    meshInstance(asInstance(registrationOf(declaration, facts), { address }), 'demo') !== null
+  for (const address of [
+    '169.254.169.254',
+    '::ffff:169.254.169.254',
+    '::ffff:a9fe:a9fe',
+    'fe80::1',
+    '0.0.0.0',
+    '::',
+    '240.240.1.1',
+    '224.0.0.1',
+    '255.255.255.255',
+    '2852039166',
+    '0xa9.254.43518',
+    '0xa9fea9fe',
+    '10.0.0.1","status":"200',
+    '10.0.0.1\n',
+    'a b',
+    '',
+    '../x',
+  ]) {
+    assert.equal(at(address), false, address)
+  }
+  for (const address of ['10.0.0.1', '127.0.0.1', 'fd00::1', 'db.example.com', 'vm-1', 'x_y.internal.'])
+    assert.equal(at(address), true, address)
+})
