@@ -4,6 +4,7 @@ import type { InboundService, Protocol, RetryPolicy, Settings, Snapshot } from '
 import type { Chain } from './chain/filter.ts'
 import type { Cause } from './chain/reply.ts'
 import type { ClusterState } from './cluster/cluster.ts'
+import type { Recent } from './recent.ts'
 import type { Predicate } from './route/match.ts'
 import type { Split } from './route/pick.ts'
 
@@ -91,6 +92,7 @@ export interface Scope {
   readonly clientCertificate: string
   /** Every request gets this answer; null: they are served. */
   readonly refusal: { readonly cause: Cause; readonly detail: string } | null
+  readonly recent: Recent
   /** The service port in that generation; null: it is gone. */
   target(live: Live): Target | null
   /** For the access log where no target is known. */

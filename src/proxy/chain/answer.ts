@@ -3,6 +3,7 @@ import type { Head } from '../../wire/head.ts'
 import type { Upstream } from '../codec/client1.ts'
 import { mayMove, mayRetryStatus } from '../filter/retry.ts'
 import { connectFailed, leave, retry } from './attempt.ts'
+import { nothingQueued } from './exchange.ts'
 import type { Exchange } from './exchange.ts'
 import { Done, run, runData } from './filter.ts'
 import { composeChunk, composeResponse } from './forward.ts'
@@ -143,5 +144,3 @@ function holdUpstream(x: Exchange, upstream: Upstream): void {
   x.responseHeld = true
   upstream.connection.hold()
 }
-
-const nothingQueued: Buffer[] = []

@@ -3,6 +3,7 @@ import type { Head } from '../../wire/head.ts'
 import type { Upstream } from '../codec/client1.ts'
 import { isIdempotent, mayMove, mayRetryReset } from '../filter/retry.ts'
 import { backoff } from '../../net/backoff.ts'
+import { nothingQueued } from './exchange.ts'
 import type { Exchange } from './exchange.ts'
 import { Done, run, runData } from './filter.ts'
 import { composeRequest } from './forward.ts'
@@ -121,7 +122,8 @@ export function requestBytes(x: Exchange, buffer: Buffer, start: number, end: nu
   if (upstream === null || x.replayable) {
     if (upstream !== null && x.queued + copy.length > replayLimit) dropQueue(x)
     else {
-      x.queue.push(copy)
+      if (x.queue === nothingQueued) x.queue = [copy]
+      else x.queue.push(copy)
       x.queued += copy.length
     }
   }
@@ -147,7 +149,7 @@ export function leave(x: Exchange): void {
 }
 
 function dropQueue(x: Exchange): void {
-  x.queue = []
+  x.queue = nothingQueued
   x.queued = 0
   x.replayable = false
 }

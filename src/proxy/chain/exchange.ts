@@ -15,6 +15,9 @@ export const RouteDeadline = 1
 export const TryDeadline = 2
 export const RetryDelay = 3
 
+/** What most exchanges have. */
+export const nothingQueued: Buffer[] = []
+
 export class Exchange implements Expiring {
   readonly core: Core
   /** The generation it began with. */
@@ -44,7 +47,7 @@ export class Exchange implements Expiring {
   keepAlive: boolean
   /** The head as sent upstream; kept for another try. */
   head: Buffer | null
-  /** Body bytes that are not sent yet, or kept for another try. */
+  /** Body bytes that are not sent yet, or kept for another try. `nothingQueued` is shared: put in one's own to add. */
   queue: Buffer[]
   queued: number
   /** `queue` holds the body from its first byte. */
@@ -87,6 +90,8 @@ export class Exchange implements Expiring {
   bytesOut: number
   /** Monotonic milliseconds. */
   startedAt: number
+  /** Milliseconds, known at its end. */
+  duration: number
   finished: boolean
 
   /** Answers both the route's deadline and the try's; armed only when the route has them. */
@@ -115,7 +120,7 @@ export class Exchange implements Expiring {
     this.requestChunked = false
     this.keepAlive = true
     this.head = null
-    this.queue = []
+    this.queue = nothingQueued
     this.queued = 0
     this.replayable = true
     this.requestDone = false
@@ -141,6 +146,7 @@ export class Exchange implements Expiring {
     this.bytesIn = 0
     this.bytesOut = 0
     this.startedAt = core.clock.monotonic()
+    this.duration = 0
     this.finished = false
     this.routeDeadline = null
     this.tryDeadline = null

@@ -29,7 +29,7 @@ export function composeRequest(x: Exchange, head: Head): Buffer {
   if (!head.has('x-forwarded-proto')) end += 'x-forwarded-proto: http\r\n'
   if (x.upgrade !== '') end += `connection: upgrade\r\nupgrade: ${x.upgrade}\r\n`
   at += scratch.latin1Write(`${end}\r\n`, at)
-  return Buffer.from(scratch.subarray(0, at))
+  return copyOf(at)
 }
 
 /**
@@ -50,7 +50,7 @@ export function composeResponse(x: Exchange, head: Head, body: Buffer, from: num
     else if (x.minor === 0) end += 'connection: keep-alive\r\n'
   }
   at += scratch.latin1Write(`${end}\r\n`, at)
-  if (from === to) return Buffer.from(scratch.subarray(0, at))
+  if (from === to) return copyOf(at)
   const chunk = x.encode ? `${(to - from).toString(16)}\r\n` : ''
   const out = Buffer.allocUnsafe(at + chunk.length + (to - from) + (x.encode ? 2 : 0))
   scratch.copy(out, 0, 0, at)
@@ -85,6 +85,12 @@ function dropHop(i: number, head: Head): boolean {
 
 function dropResponse(i: number, head: Head): boolean {
   return isMeshHeader(head.name(i)) || dropHop(i, head)
+}
+
+function copyOf(bytes: number): Buffer {
+  const out = Buffer.allocUnsafe(bytes)
+  scratch.copy(out, 0, 0, bytes)
+  return out
 }
 
 function room(bytes: number): void {

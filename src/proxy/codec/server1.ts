@@ -432,6 +432,7 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
   #finish(x: Exchange): void {
     if (x.finished) return
     x.finished = true
+    x.duration = this.core.clock.monotonic() - x.startedAt
     x.disarm()
     if (x.requestHeld) {
       x.requestHeld = false

@@ -1,5 +1,5 @@
 // Headers that the mesh vouches for: taken from whoever is not entitled to them, and set anew.
-import { randomUUID } from 'node:crypto'
+import { randomFillSync } from 'node:crypto'
 import type { Filter } from '../chain/filter.ts'
 import { Next } from '../chain/filter.ts'
 
@@ -18,10 +18,35 @@ export const requestId: Filter = {
   name: 'request-id',
   onRequest(x) {
     if (x.requestId !== '') return Next
-    x.requestId = randomUUID()
+    x.requestId = uuid()
     x.requestLines += `x-request-id: ${x.requestId}\r\n`
     return Next
   },
+}
+
+const random = Buffer.allocUnsafeSlow(4096)
+let randomUsed = random.length
+const text = Buffer.alloc(36, '-')
+const hex = Buffer.from('0123456789abcdef')
+/** Where the sixteen bytes stand in the text. */
+const places = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34]
+
+/** A version 4 UUID like crypto.randomUUID's, but as one flat string: that one is a rope of twenty pieces. */
+function uuid(): string {
+  if (randomUsed === random.length) {
+    randomFillSync(random)
+    randomUsed = 0
+  }
+  random[randomUsed + 6] = (random[randomUsed + 6]! & 0x0f) | 0x40
+  random[randomUsed + 8] = (random[randomUsed + 8]! & 0x3f) | 0x80
+  for (let i = 0; i < 16; i++) {
+    const byte = random[randomUsed + i]!
+    const place = places[i]!
+    text[place] = hex[byte >> 4]!
+    text[place + 1] = hex[byte & 15]!
+  }
+  randomUsed += 16
+  return text.latin1Slice(0, 36)
 }
 
 /** Whether a request header claims what only the mesh may say. Underscores count as dashes: some frameworks merge them. */

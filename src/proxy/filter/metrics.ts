@@ -180,8 +180,7 @@ export function recorderOf(
 export const metrics: Filter = {
   name: 'metrics',
   onFinish(x) {
-    const duration = x.core.clock.monotonic() - x.startedAt
-    recorderOf(x, x.target.destination).exchange(x.status, x.flag, duration, x.bytesIn, x.bytesOut)
+    x.scope.recent.of(x).exchange(x.status, x.flag, x.duration, x.bytesIn, x.bytesOut)
   },
 }
 

@@ -6,6 +6,7 @@ import { Connection } from '../../net/connection.ts'
 import { causes } from '../chain/reply.ts'
 import type { Core } from '../core.ts'
 import type { Party, Scope } from '../live.ts'
+import { Recent } from '../recent.ts'
 import type { Guests } from './guests.ts'
 import { serve } from './outbound.ts'
 import { nobody, refuseOpaque, Sniffing } from './sniffing.ts'
@@ -39,6 +40,7 @@ export function acceptInbound(
             detail: `${target.destination.service} on ${printAddress(original.address, port)}`,
           }
         : null,
+    recent: new Recent(),
     target: (now) => now.inboundByPort.get(port) ?? null,
     destination: target.destination,
   }

@@ -12,6 +12,7 @@ import { EndpointState } from '../cluster/endpoint.ts'
 import { Downstream } from '../codec/server1.ts'
 import type { Core } from '../core.ts'
 import type { Live, LiveIdentity, Scope, Target } from '../live.ts'
+import { Recent } from '../recent.ts'
 import { Split } from '../route/pick.ts'
 import type { Guests } from './guests.ts'
 import { nobody, Sniffing } from './sniffing.ts'
@@ -51,6 +52,7 @@ export function acceptOutbound(
     isSecure: false,
     clientCertificate: '',
     refusal: why === null ? null : { cause: causes.unknownDestination, detail: `${key}: ${why}` },
+    recent: new Recent(),
     target: () => null,
     destination: why === null ? destination : { ...destination, service: key, name: 'BlackHoleCluster' },
   }
@@ -91,6 +93,7 @@ function scopeOf(source: LiveIdentity, key: string, target: Target): Scope {
     isSecure: false,
     clientCertificate: '',
     refusal: null,
+    recent: new Recent(),
     target: (live) => live.outbound.get(key) ?? null,
     destination: target.destination,
   }

@@ -11,6 +11,7 @@ import { Downstream } from '../codec/server1.ts'
 import type { Core } from '../core.ts'
 import { clientCertificateLine } from '../filter/header.ts'
 import type { LiveInbound, Party, Scope } from '../live.ts'
+import { Recent } from '../recent.ts'
 import { identify } from '../secret.ts'
 import type { Guests } from './guests.ts'
 import { nobody } from './sniffing.ts'
@@ -134,6 +135,7 @@ function scopeOf(target: LiveInbound, source: Party): Scope {
     isSecure: true,
     clientCertificate: clientCertificateLine(target.spiffe, source.principal),
     refusal: null,
+    recent: new Recent(),
     target: (live) => live.inboundByName.get(serverName) ?? null,
     destination: target.destination,
   }

@@ -7,7 +7,7 @@ import type { Expiring } from '../../net/wheel.ts'
 import { sniff } from '../../wire/sniff.ts'
 import { Downstream } from '../codec/server1.ts'
 import type { Core } from '../core.ts'
-import { tunnelLine } from '../filter/access.ts'
+import { logTunnel } from '../filter/access.ts'
 import type { Live, Scope, Target } from '../live.ts'
 import type { Guest, Guests } from './guests.ts'
 import { Tunnel } from './tunnel.ts'
@@ -150,22 +150,20 @@ export function refuseOpaque(core: Core, live: Live, connection: Connection, sco
   connection.reset()
   const { refusal } = scope
   if (!live.settings.accessLog || refusal === null) return
-  core.accessLog.add(
-    tunnelLine(core, {
-      reporter: scope.reporter,
-      service: scope.destination.service,
-      upstream: '',
-      source: scope.source.principal,
-      destination: '',
-      isSecure: scope.isSecure,
-      flag: refusal.cause.flag,
-      reason: refusal.cause.reason,
-      detail: refusal.detail,
-      bytesIn: connection.bytesIn,
-      bytesOut: 0,
-      duration: 0,
-    }),
-  )
+  logTunnel(core, {
+    reporter: scope.reporter,
+    service: scope.destination.service,
+    upstream: '',
+    source: scope.source.principal,
+    destination: '',
+    isSecure: scope.isSecure,
+    flag: refusal.cause.flag,
+    reason: refusal.cause.reason,
+    detail: refusal.detail,
+    bytesIn: connection.bytesIn,
+    bytesOut: 0,
+    duration: 0,
+  })
 }
 
 /** The owner of a connection that is only waiting to be over. */

@@ -10,7 +10,7 @@ import { Dial } from '../cluster/dial.ts'
 import type { Dialer } from '../cluster/dial.ts'
 import type { EndpointState } from '../cluster/endpoint.ts'
 import type { Core } from '../core.ts'
-import { tunnelLine } from '../filter/access.ts'
+import { logTunnel } from '../filter/access.ts'
 import { recorderOf } from '../filter/metrics.ts'
 import type { Recorder } from '../filter/metrics.ts'
 import type { Live, Scope, Target } from '../live.ts'
@@ -229,22 +229,20 @@ export class Tunnel implements Dialer, PumpEnd, Guest {
     const bytesOut = this.#upstream?.bytesIn ?? 0
     this.#recorder?.closed(cause?.flag ?? '', bytesIn, bytesOut)
     if (this.#live.settings.accessLog) {
-      core.accessLog.add(
-        tunnelLine(core, {
-          reporter: scope.reporter,
-          service: this.target.destination.service,
-          upstream: endpoint === null ? '' : printAddress(endpoint.config.address, endpoint.config.port),
-          source: scope.source.principal,
-          destination: this.#cluster?.config.spiffe ?? '',
-          isSecure: scope.isSecure,
-          flag: cause?.flag ?? '',
-          reason: cause?.reason ?? '',
-          detail,
-          bytesIn,
-          bytesOut,
-          duration: core.clock.monotonic() - this.#startedAt,
-        }),
-      )
+      logTunnel(core, {
+        reporter: scope.reporter,
+        service: this.target.destination.service,
+        upstream: endpoint === null ? '' : printAddress(endpoint.config.address, endpoint.config.port),
+        source: scope.source.principal,
+        destination: this.#cluster?.config.spiffe ?? '',
+        isSecure: scope.isSecure,
+        flag: cause?.flag ?? '',
+        reason: cause?.reason ?? '',
+        detail,
+        bytesIn,
+        bytesOut,
+        duration: core.clock.monotonic() - this.#startedAt,
+      })
     }
     this.#letGo()
   }
