@@ -67,7 +67,9 @@ describe('the agent process', () => {
   })
 
   test('enroll: keys made here, certificates for exactly the grant, the token on standard output', async () => {
-    const { grant } = await plane.operator().grant(grantFor('vm1', ['web']))
+    const { grant } = await plane
+      .operator()
+      .grant(grantFor('vm1', ['web'], { address: hostConfig().address }))
     const input = {
       grant,
       signers: [plane.url],

@@ -8,7 +8,7 @@ import type { Log } from '../../log.ts'
 import { reason } from '../../errors.ts'
 import type { Access, Principal } from './access.ts'
 import type { Database } from './database.ts'
-import { Fault } from './fault.ts'
+import { denied, Fault } from './fault.ts'
 import { maxValueBytes } from './keyvalue.ts'
 import { tooLarge } from './kv.ts'
 import { duration, unsigned } from './request.ts'
@@ -64,7 +64,8 @@ async function serve(
   const route = find(parts.routes, request.method ?? '', url.path)
   const query = new URLSearchParams(url.query)
   checkQuery(query)
-  // Whoever has no token is refused whatever he sends: none of it is kept.
+  // Whoever has no token may write nothing: what he sends is not even read.
+  if (who.kind === 'anonymous' && route.method !== 'GET') throw denied()
   const body = who.kind === 'anonymous' ? nothing : await readBody(request)
   const call: Call = { method: route.method, rest: route.rest, query, body, who }
   const outcome = await route.handle(call)
