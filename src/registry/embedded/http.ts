@@ -11,6 +11,7 @@ import type { Database } from './database.ts'
 import { denied, Fault } from './fault.ts'
 import { maxValueBytes } from './keyvalue.ts'
 import { tooLarge } from './kv.ts'
+import type { Places } from './places.ts'
 import { duration, unsigned } from './request.ts'
 import type { Call, Reply, Route } from './request.ts'
 import type { Answer, Waits, Watch } from './waits.ts'
@@ -26,6 +27,7 @@ interface Parts {
   readonly routes: readonly Route[]
   readonly clock: Clock
   readonly log: Log
+  readonly places: Places
   /** A token was shown on this connection. */
   readonly proven: (socket: Socket) => void
   /** Names by which clients may call this server, besides addresses, localhost and the machine's own. */
@@ -60,6 +62,9 @@ async function serve(
   const token = request.headers['x-consul-token'] ?? bearer(request.headers.authorization)
   const who = parts.access.who(typeof token === 'string' ? token : null)
   if (who.kind !== 'anonymous') parts.proven(request.socket)
+  if (who.kind === 'host' && !parts.places.take(who.host, request.socket)) {
+    throw new Fault(429, `host ${who.host} has too many connections`)
+  }
   const url = target(request.url ?? '')
   const route = find(parts.routes, request.method ?? '', url.path)
   const query = new URLSearchParams(url.query)
@@ -232,6 +237,6 @@ function send(response: ServerResponse, { status, type, body }: Reply): void {
 
 function refuse(request: IncomingMessage, response: ServerResponse, status: number, message: string): void {
   // The rest of the body is not read: the connection cannot go on.
-  if (!request.complete) response.setHeader('Connection', 'close')
+  if (!request.complete || status === 429) response.setHeader('Connection', 'close')
   send(response, { status, type: 'text/plain; charset=utf-8', body: Buffer.from(message) })
 }

@@ -22,6 +22,7 @@ import { healthRoutes } from './health.ts'
 import { handler } from './http.ts'
 import { KeyValue } from './keyvalue.ts'
 import { kvRoutes } from './kv.ts'
+import { Places } from './places.ts'
 import { nodeCheckId, sessionRoutes } from './session.ts'
 import { Sessions } from './sessions.ts'
 import { statusRoutes } from './status.ts'
@@ -57,6 +58,8 @@ export interface EmbeddedOptions {
   readonly requestTimeoutMs?: number
   /** Connections of one address on which no token was shown; default 1024. */
   readonly maxStrangers?: number
+  /** Connections that the tokens of one host have open; default 2048. */
+  readonly maxPerHost?: number
 }
 
 export interface Embedded {
@@ -75,6 +78,8 @@ export interface Embedded {
 const maxConnections = 8192
 /** Of one address: above what a host opens at once after a restart, which is one query per service. */
 const maxStrangers = 1024
+/** Of one host: a query per service, and what it writes. */
+const maxPerHost = 2048
 
 export async function startEmbedded(options: EmbeddedOptions): Promise<Embedded> {
   const { clock, log } = options
@@ -104,7 +109,9 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<Embedded>
   const strangers = new Strangers(options.maxStrangers ?? maxStrangers)
   server.on('connection', (socket: Socket) => strangers.admit(socket))
   const proven = (socket: Socket): void => strangers.proven(socket)
-  server.on('request', handler({ db, access, waits, routes, clock, log, proven, names: options.names ?? [] }))
+  const places = new Places(options.maxPerHost ?? maxPerHost)
+  const names = options.names ?? []
+  server.on('request', handler({ db, access, waits, routes, clock, log, places, proven, names }))
 
   const stop = (): void => {
     sessions.close()

@@ -1,5 +1,6 @@
 // Hostile and clumsy clients: every one gets a clean refusal, and the server goes on.
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { connect } from 'node:net'
 import type { Socket } from 'node:net'
 import { after, before, describe, test } from 'node:test'
@@ -182,6 +183,29 @@ describe('what the embedded registry refuses', () => {
     assert.deepEqual(answers.slice(8), [true, true, true, true, false, false])
     sockets[8]?.destroy()
     await eventually(() => open(`${ask}\r\n`), 'a place is free again')
+  })
+
+  test('one host cannot take all places with its token', async (t) => {
+    const small = await embedded({ maxPerHost: 3 })
+    const token = await small.createToken({ host: 'vm1', mesh: 'demo' })
+    const other = await small.createToken({ host: 'vm2', mesh: 'demo' })
+    const sockets: Socket[] = []
+    t.after(() => {
+      for (const socket of sockets) socket.destroy()
+      return small.close()
+    })
+    const ask = async (shown: string): Promise<number> => {
+      const socket = connect(small.port, '127.0.0.1')
+      sockets.push(socket)
+      socket.write(`GET /v1/status/leader HTTP/1.1\r\nHost: localhost\r\nX-Consul-Token: ${shown}\r\n\r\n`)
+      const [chunk] = (await once(socket, 'data')) as [Buffer]
+      return statusOf(chunk.toString('latin1'))
+    }
+    const statuses: number[] = []
+    for (const shown of [token, token, token, token, other]) statuses.push(await ask(shown))
+    assert.deepEqual(statuses, [200, 200, 200, 429, 200])
+    for (const socket of sockets) socket.destroy()
+    await eventually(async () => (await ask(token)) === 200, 'a place is free again')
   })
 
   test('the body of who has no token is not kept', async () => {
