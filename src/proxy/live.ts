@@ -88,6 +88,8 @@ export interface Scope {
   readonly dialAs: string
   /** The connection itself is mTLS. */
   readonly isSecure: boolean
+  /** Monotonic time at which the peer's certificate ends, and with it the connection as soon as it is idle. */
+  readonly until: number
   /** Added to every request of this connection: x-forwarded-client-cert on a link; '' none. */
   readonly clientCertificate: string
   /** Every request gets this answer; null: they are served. */

@@ -1,11 +1,22 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import http from 'node:http'
 import { test } from 'node:test'
 import type { TestContext } from 'node:test'
 import tls from 'node:tls'
 import { linkHttp1, linkTcp, serverName } from '../../src/snapshot/types.ts'
 import type { Secrets } from '../../src/snapshot/types.ts'
-import { Authority, Caller, Client, Instance, listen, shopId, trustDomain, webId } from './hops.ts'
+import {
+  Authority,
+  Caller,
+  Client,
+  Instance,
+  eventually,
+  listen,
+  shopId,
+  trustDomain,
+  webId,
+} from './hops.ts'
 import type { InstanceOptions } from './hops.ts'
 
 const authority = new Authority()
@@ -139,6 +150,38 @@ test('the link takes nothing but mTLS 1.3 of workloads of the mesh, for services
   const plain = new Client(t, instance.linkPort).send('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
   await plain.untilClosed()
   assert.doesNotMatch(plain.text, /HTTP/)
+})
+
+test('a link ends with the certificate that opened it', async (t) => {
+  const target = await app(t)
+  const instance = await new Instance(t, target.port, {}).start(authority)
+  const { chain, key } = authority.leaf(shopId, { lifeSeconds: 2 })
+  const open = async (): Promise<{ socket: tls.TLSSocket; text: string; isEnded: boolean }> => {
+    const socket = tls.connect({
+      port: instance.linkPort,
+      host: '127.0.0.1',
+      ca: authority.roots,
+      cert: chain,
+      key,
+      checkServerIdentity: () => undefined,
+      servername: serverName('web', 'default', 8080),
+      ALPNProtocols: [linkHttp1],
+      ecdhCurve: 'P-256',
+    })
+    t.after(() => socket.destroy())
+    const opened = { socket, text: '', isEnded: false }
+    socket.on('data', (chunk: Buffer) => (opened.text += chunk.toString('latin1')))
+    socket.on('end', () => (opened.isEnded = true))
+    socket.on('error', () => {})
+    await once(socket, 'secureConnect')
+    return opened
+  }
+  const [idle, busy] = await Promise.all([open(), open()])
+  const more = setInterval(() => busy.socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n'), 50)
+  t.after(() => clearInterval(more))
+  await eventually(() => busy.text.includes('200 OK'), 'an answer')
+  await eventually(() => idle.isEnded && busy.isEnded, 'both to end', 8000)
+  assert.match(busy.text, /connection: close\r\n\r\nhello$/i)
 })
 
 async function knock(

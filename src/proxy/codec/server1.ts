@@ -68,7 +68,7 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
     this.#waitingHead = null
     connection.owner = this
     guests.add(this)
-    core.wheel.arm(this.#idle, this.#idleTimeout)
+    core.wheel.arm(this.#idle, Math.max(Math.min(this.#idleTimeout, scope.until - core.wheel.now), 0))
     this.#lastUsed = core.wheel.now
     if (connection.isClosed) this.closed(null)
   }
@@ -135,10 +135,10 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
       this.connection.destroy()
       return
     }
-    const idleFor = this.core.wheel.now - this.#lastUsed
-    const timeout = this.#idleTimeout
-    if (this.#x === null && this.#stash.isEmpty && idleFor >= timeout) this.connection.end()
-    else this.core.wheel.arm(this.#idle, Math.max(timeout - idleFor, 1000))
+    const { now } = this.core.wheel
+    const left = Math.min(this.#lastUsed + this.#idleTimeout, this.scope.until) - now
+    if (this.#x === null && this.#stash.isEmpty && left <= 0) this.connection.end()
+    else this.core.wheel.arm(this.#idle, Math.max(left, 1000))
   }
 
   // --- from the chain
@@ -378,7 +378,7 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
     x.path = head.target
     x.authority = head.host
     x.minor = head.minor
-    x.keepAlive = head.keepAlive && !this.core.draining
+    x.keepAlive = head.keepAlive && !this.core.draining && this.#lastUsed < this.scope.until
     x.requestChunked = head.chunked
     // Only what we know how to tunnel; other tokens are ignored, as RFC 9110 7.8 allows.
     if (head.upgrade === 'websocket') x.upgrade = 'websocket'

@@ -32,6 +32,7 @@ export function acceptInbound(
     source: stranger,
     dialAs: target.spiffe,
     isSecure: false,
+    until: Infinity,
     clientCertificate: '',
     refusal:
       mtls === 'strict'

@@ -116,7 +116,9 @@ function accept(core: Core, guests: Guests, socket: tls.TLSSocket): void {
     workload: peer.kind === 'service' ? peer.service : peer.host,
     namespace: peer.kind === 'service' ? peer.namespace : '',
   }
-  const scope = scopeOf(target, source)
+  // A connection that stays must not outlive what proved it: a revoked host gets no new certificate.
+  const left = Date.parse(certificate.valid_to) - core.clock.now()
+  const scope = scopeOf(target, source, core.clock.monotonic() + left)
   const connection = new Connection(socket, nobody, null)
   if (isHttp) new Downstream(core, connection, scope, guests)
   else new Tunnel(core, live, scope, target, guests, null).adopt(connection, null)
@@ -126,13 +128,14 @@ function callerRefused(why: string): Buffer {
   return localReply(causes.callerRefused, why, { status: 0, method: 'GET', close: true, requestId: '' })
 }
 
-function scopeOf(target: LiveInbound, source: Party): Scope {
+function scopeOf(target: LiveInbound, source: Party, until: number): Scope {
   const { serverName } = target.service
   return {
     reporter: 'destination',
     source,
     dialAs: target.spiffe,
     isSecure: true,
+    until,
     clientCertificate: clientCertificateLine(target.spiffe, source.principal),
     refusal: null,
     recent: new Recent(),
