@@ -38,8 +38,19 @@ export function makeCommand(name: string): Command {
   return new Command(name)
     .exitOverride()
     .helpOption('-h, --help', 'print this')
-    .configureHelp({ helpWidth: 80, sortSubcommands: false, optionDescription: describe })
+    .configureHelp({
+      helpWidth: 80,
+      sortSubcommands: false,
+      optionDescription: describe,
+      commandDescription: (command) => prose(command.description()),
+      subcommandDescription: (command) => prose(command.summary() || command.description()),
+    })
     .configureOutput({ writeErr: () => {} })
+}
+
+/** Folded for its width by the help itself: line ends of the source would break lines twice. */
+function prose(text: string): string {
+  return text.replaceAll('\n', ' ')
 }
 
 /** `(table, wide; default table)` instead of commander's longer form; switches are off unless given, which needs no word. */

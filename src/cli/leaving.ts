@@ -182,6 +182,6 @@ async function forget(
   )
   cli.terminal.say(`  certificates that end by themselves; they are renewed no more`)
   cli.terminal.say(
-    `  there: sudo sh ${paths.journal}/undo.sh; or from here, when it is back: meshctl leave ${target}`,
+    `  there: sudo sh ${paths.journal}/undo.sh all; or from here, when it is back: meshctl leave ${target}`,
   )
 }
