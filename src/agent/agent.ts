@@ -7,6 +7,7 @@ import { reason } from '../errors.ts'
 import type { Host } from '../host/host.ts'
 import type { Log } from '../log.ts'
 import type { HostConfig } from '../model/host.ts'
+import { listens } from '../model/service.ts'
 import type { Paths } from '../paths.ts'
 import { connectRegistry } from '../registry/client.ts'
 import type { HostReport, MachineFacts, Registry } from '../registry/registry.ts'
@@ -234,10 +235,12 @@ export class Agent implements Answers {
     )
     const { config } = this.#options
     const mine = instancesOf(view).filter(({ host }) => host === config.host)
-    const lost = config.services.some(
-      ({ name, namespace, port }) =>
-        !mine.some((each) => each.service === name && each.namespace === namespace && each.port === port),
-    )
+    const lost = config.services
+      .filter(listens)
+      .some(
+        ({ name, namespace, port }) =>
+          !mine.some((each) => each.service === name && each.namespace === namespace && each.port === port),
+      )
     if (lost && this.#registrar.settled) this.#registrar.recheck()
     this.#publish()
   }
@@ -280,10 +283,13 @@ export class Agent implements Answers {
       proxy: this.#link.state,
       capture: this.#capture.state,
       dns: this.#names.state,
-      services: config.services.map(({ id, name, namespace }) => ({
-        name,
-        namespace,
-        status: health.find((each) => each.id === id)?.status ?? 'critical',
+      services: config.services.map((declared) => ({
+        name: declared.name,
+        namespace: declared.namespace,
+        // One that only calls has nothing that could fail.
+        status: listens(declared)
+          ? (health.find(({ id }) => id === declared.id)?.status ?? 'critical')
+          : 'passing',
       })),
       certificateNotAfter: this.#identity.notAfter(),
       problems: [

@@ -8,6 +8,7 @@ import { heartbeatSeconds } from '../host/ipset.ts'
 import { vipRange } from '../host/iptables.ts'
 import type { Log } from '../log.ts'
 import type { HostConfig } from '../model/host.ts'
+import { listens } from '../model/service.ts'
 import { units, users } from '../paths.ts'
 
 const checkMs = 5000
@@ -35,7 +36,9 @@ export interface CaptureOptions {
 export function planOf(config: HostConfig, sshPorts: readonly number[]): CapturePlan {
   const inbound = new Map<number, 'open' | 'closed'>()
   if (config.capture.inbound) {
-    for (const { port, onFailure } of config.services) if (!inbound.has(port)) inbound.set(port, onFailure)
+    for (const { port, onFailure } of config.services.filter(listens)) {
+      if (!inbound.has(port)) inbound.set(port, onFailure)
+    }
   }
   return {
     outbound: config.capture.outbound,

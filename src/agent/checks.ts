@@ -1,7 +1,7 @@
 // Health checks of the host's services: runs each on its interval and says when a service's state changes.
 import { type Clock, systemClock, type Timer } from '../clock.ts'
 import { parseDuration } from '../model/duration.ts'
-import type { CheckDefinition, ServiceDeclaration } from '../model/service.ts'
+import { type CheckDefinition, listens, type ServiceDeclaration } from '../model/service.ts'
 import { printAddress } from '../net/addr.ts'
 import type { CheckStatus } from '../registry/registry.ts'
 import { locate } from './locate.ts'
@@ -45,7 +45,7 @@ export class Checks {
   constructor(services: readonly ServiceDeclaration[], options: CheckOptions) {
     this.#options = options
     this.#clock = options.clock ?? systemClock
-    this.#services = services.map((declared) => ({
+    this.#services = services.filter(listens).map((declared) => ({
       declared,
       // Without a check of its own a service is healthy while its port takes connections.
       checks: (declared.checks.length === 0 ? [null] : declared.checks).map((definition) => ({
@@ -62,7 +62,7 @@ export class Checks {
     }))
   }
 
-  /** In the order of declaration. */
+  /** Of the services that listen, in the order of declaration. */
   health(): readonly ServiceHealth[] {
     return this.#services.map((service) => service.health)
   }

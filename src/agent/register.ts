@@ -1,9 +1,10 @@
-// Puts the host's services into the registry and keeps them there: virtual address, registration, state, lease.
+// Puts the host's services into the registry and keeps them there: virtual address, registration, state, lease. Those
+// that only call are not in it: there is nothing to find.
 import type { Clock, Timer } from '../clock.ts'
 import { MeshError, reason } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { HostConfig } from '../model/host.ts'
-import type { ServiceDeclaration } from '../model/service.ts'
+import { listens, type ServiceDeclaration } from '../model/service.ts'
 import { ports } from '../paths.ts'
 import { registrationOf } from '../registry/catalogue.ts'
 import { type CheckStatus, keys, leaseEveryMs, type Registry } from '../registry/registry.ts'
@@ -45,7 +46,7 @@ export class Registrar {
 
   constructor(options: RegisterOptions) {
     this.#options = options
-    this.#states = options.config.services.map((declared) => ({ declared, registered: null }))
+    this.#states = options.config.services.filter(listens).map((declared) => ({ declared, registered: null }))
   }
 
   /** Whether everything of ours was in the registry when we last looked. */
@@ -163,7 +164,10 @@ export class Registrar {
     }
     if (!this.#claimed) {
       const names = new Map(
-        config.services.map(({ name, namespace }) => [`${namespace}/${name}`, { name, namespace }]),
+        this.#states.map(({ declared: { name, namespace } }) => [
+          `${namespace}/${name}`,
+          { name, namespace },
+        ]),
       )
       for (const { name, namespace } of names.values())
         await attempt(() => claim(registry, config.mesh, namespace, name))
@@ -249,7 +253,7 @@ export class Registrar {
   async #tidy(): Promise<void> {
     const { config, registry, log } = this.#options
     if (config.registry.localAgent !== null) return
-    const ours = new Set(config.services.map(({ id }) => id))
+    const ours = new Set(this.#states.map(({ declared }) => declared.id))
     for (const { serviceId } of await registry.nodeChecks(config.host)) {
       if (serviceId === '' || ours.has(serviceId)) continue
       await registry.deregister(config.host, serviceId)

@@ -4,6 +4,7 @@ import type { Clock, Timer } from '../clock.ts'
 import { reason } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { HostConfig } from '../model/host.ts'
+import { listens } from '../model/service.ts'
 import { meshInstance } from '../registry/catalogue.ts'
 import { readListing } from '../registry/config.ts'
 import { type Indexed, keys, type Query, type Registry } from '../registry/registry.ts'
@@ -56,7 +57,10 @@ export class Sync {
     this.#wanted =
       upstreams === null
         ? null
-        : new Set([...upstreams.map((name) => name.split('.')[0] ?? ''), ...services.map(({ name }) => name)])
+        : new Set([
+            ...upstreams.map((name) => name.split('.')[0] ?? ''),
+            ...services.filter(listens).map(({ name }) => name),
+          ])
   }
 
   /** The view of the run before, null where there is none. */

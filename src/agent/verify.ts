@@ -6,6 +6,7 @@ import { connect as tlsConnect } from 'node:tls'
 import { decode, encode } from 'dns-packet'
 import { reason } from '../errors.ts'
 import type { HostConfig } from '../model/host.ts'
+import { listens } from '../model/service.ts'
 import { ports } from '../paths.ts'
 import { readCertificate } from '../pki/cert.ts'
 import { provesSpiffe } from '../pki/spiffe.ts'
@@ -33,9 +34,16 @@ export async function verifyServed(options: VerifyOptions): Promise<string[]> {
   if (host.notAfter <= now) findings.push(`the certificate of ${host.spiffe} is expired`)
   for (const holder of holders) {
     const leaf = await keyring.load(holder).catch(() => null)
-    const service = config.services.find(({ name, namespace }) => `${namespace}.${name}` === holder.file)
-    if (leaf === null || service === undefined) {
+    if (leaf === null) {
       findings.push(`${holder.spiffe} has no certificate`)
+      continue
+    }
+    const service = config.services
+      .filter(listens)
+      .find(({ name, namespace }) => `${namespace}.${name}` === holder.file)
+    if (service === undefined) {
+      // It only calls: nothing serves its certificate, and it is shown to those it calls alone.
+      if (leaf.notAfter <= now) findings.push(`the certificate of ${leaf.spiffe} is expired`)
       continue
     }
     const name = serverName(service.name, service.namespace, service.servicePort)

@@ -111,7 +111,8 @@ async function checkNames(host: Host, findings: Findings): Promise<void> {
     return
   }
   const services = Array.isArray(config['services']) ? config['services'].filter(isRecord) : []
-  const own = services[0]
+  // Those that only call have no name to look up.
+  const own = services.find((service) => service['port'] !== 0)
   if (own === undefined) return
   const name = `${String(own['name'])}.${String(own['namespace'])}.mesh`
   const { stdout } = await host.run(`timeout 5 getent ahostsv4 ${quote(name)}`)

@@ -3,7 +3,7 @@ import { MeshError, reason } from '../errors.ts'
 import { gatherFacts } from '../host/facts.ts'
 import { failed, preflight, type Finding } from '../host/preflight.ts'
 import type { HostConfig } from '../model/host.ts'
-import type { ServiceDeclaration } from '../model/service.ts'
+import { listens, type ServiceDeclaration } from '../model/service.ts'
 import { printData } from './output.ts'
 import type { Cli } from './cli.ts'
 import type { JoinCommandFlags } from './command/join.ts'
@@ -113,7 +113,7 @@ async function joinOne(joining: Joining): Promise<void> {
   )
   if (flags.dryRun) {
     const findings = preflight(facts, {
-      servicePorts: config.services.map(({ port }) => port),
+      servicePorts: config.services.filter(listens).map(({ port }) => port),
       dns: config.dns,
       capture: config.capture.outbound !== 'off' || config.capture.inbound,
       users: config.services.flatMap(({ user }) => user ?? []),

@@ -1,15 +1,15 @@
 // A host's traces in the registry, seen from outside: whether it is there, and taking it out when it cannot do so itself.
-import { metaKeys } from '../model/service.ts'
+import { listens, metaKeys } from '../model/service.ts'
 import type { HostConfig } from '../model/host.ts'
 import { keys, type Registry } from '../registry/registry.ts'
 
-/** Whether the registry has every declared service of the host, or its lease where it declares none. */
+/** Whether the registry has the host's lease and every service that listens there. */
 export async function isRegistered(
   registry: Registry,
   config: Pick<HostConfig, 'mesh' | 'host' | 'services'>,
 ): Promise<boolean> {
   if ((await registry.get(`${keys.leases(config.mesh)}${config.host}`)).value === null) return false
-  for (const service of config.services) {
+  for (const service of config.services.filter(listens)) {
     const { value } = await registry.instances(service.name)
     const there = value.some(
       (instance) => instance.id === service.id && instance.meta[metaKeys.host] === config.host,

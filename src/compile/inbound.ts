@@ -1,5 +1,6 @@
 // What this host's services accept.
 import type { HostConfig } from '../model/host.ts'
+import { listens } from '../model/service.ts'
 import { type InboundService, serverName } from '../snapshot/types.ts'
 import { type Identities, versionOf } from './identities.ts'
 import type { CompileProblem, LocalState } from './input.ts'
@@ -12,7 +13,7 @@ export function inboundOf(
   problems: CompileProblem[],
 ): readonly InboundService[] {
   const inbound: InboundService[] = []
-  for (const declared of config.services) {
+  for (const declared of config.services.filter(listens)) {
     const identity = identities.places.get(declared.id)
     if (identity === undefined) continue
     const where = `service ${declared.name}.${declared.namespace}`

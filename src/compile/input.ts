@@ -2,7 +2,7 @@
 import type { HostConfig } from '../model/host.ts'
 import type { MeshInstance } from '../model/instance.ts'
 
-/** The state of one declared service on this host, in the order of `HostConfig.services`. */
+/** The state of one declared service that listens on this host, in the order of `HostConfig.services`. */
 export interface LocalState {
   /** ServiceDeclaration.id */
   readonly id: string

@@ -41,13 +41,11 @@ export function define(fields: Fields, defaults: Defaults): ServiceDeclaration |
     fields.fault('namespace', `contradicts the name "${written}"`)
   checkName(fields, 'namespace', namespace)
 
-  const port = fields.port('port', 'Port')
-  if (port === undefined && fields.take('port') === undefined) {
-    fields.fault('port', 'is missing', 'say where the instance listens, port=8080')
-  }
-  const bind = fields.text('bind') ?? null
   const unit = readUnit(fields)
   const user = readUser(fields)
+  const port = readPort(fields, unit !== null || user !== null)
+  if (port === 0) refuseServing(fields)
+  const bind = fields.text('bind') ?? null
   if (unit !== null && user !== null) {
     fields.fault(
       'user',
@@ -83,6 +81,37 @@ export function define(fields: Fields, defaults: Defaults): ServiceDeclaration |
 function checkName(fields: Fields, field: string, text: string): void {
   const fault = nameFault(text)
   if (fault !== null) fields.fault(field, `"${text}" ${fault}`)
+}
+
+/** 0: it only calls, which makes sense where somebody speaks as it. Undefined: a problem was told. */
+function readPort(fields: Fields, calls: boolean): number | undefined {
+  const written = fields.take('port', 'Port')
+  // Consul's own default is 0.
+  if (calls && (written === undefined || written === 0 || written === '0')) return 0
+  if (written === undefined) {
+    fields.fault('port', 'is missing', 'say where it listens, port=8080, or who only calls as it, user=NAME')
+  }
+  return fields.port('port', 'Port')
+}
+
+// Each says how connections to the service are taken.
+const serving: readonly (readonly [name: string, ...aliases: string[]])[] = [
+  ['bind'],
+  ['check', 'Check'],
+  ['checks', 'Checks'],
+  ['mtls'],
+  ['onFailure', 'on_failure'],
+  ['protocol'],
+  ['servicePort', 'service_port'],
+]
+
+function refuseServing(fields: Fields): void {
+  for (const names of serving) {
+    const value = fields.take(...names)
+    if (value === undefined || (Array.isArray(value) && value.length === 0)) continue
+    const hint = 'give it a port, or leave this out'
+    fields.fault(names[0], 'means nothing without a port: the service only calls', hint)
+  }
 }
 
 function readProtocol(fields: Fields): Protocol {

@@ -25,9 +25,9 @@ export interface ServiceDeclaration {
   readonly name: string
   readonly namespace: string
   readonly id: string
-  /** Where the instance listens. */
+  /** Where the instance listens; 0: only calls, listens nowhere. */
   readonly port: number
-  /** The port callers use on the service's virtual address; the instance's own unless said otherwise. */
+  /** The port callers use on the service's virtual address; the instance's own unless said otherwise, so 0 as well. */
   readonly servicePort: number
   readonly tags: readonly string[]
   /** Labels; `version` selects subsets. */
@@ -43,6 +43,11 @@ export interface ServiceDeclaration {
   readonly onFailure: 'open' | 'closed'
   /** Where the application listens, when not found by itself (`127.0.0.1`). */
   readonly bind: string | null
+}
+
+/** Whether others can call it. One that only calls has an identity, and no place in the registry, checks or a way in. */
+export function listens(service: Pick<ServiceDeclaration, 'port'>): boolean {
+  return service.port !== 0
 }
 
 /** Meta keys under which an instance's mesh fields travel in the registry. */

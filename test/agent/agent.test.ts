@@ -185,6 +185,44 @@ describe('an agent with everything there', () => {
     )
   })
 
+  test('a service that only calls is an identity and a line of the report, and nothing in the registry', async () => {
+    await start()
+    const shop = declared('shop', { port: 0, servicePort: 0 })
+    await world.declare([shop])
+    const agent = await world.start({ locate: () => assert.fail('it was looked for') })
+    const snapshot = await until('a snapshot', () => world.proxy.snapshots.at(-1))
+    assert.deepEqual(snapshot.inbound, [])
+    assert.deepEqual(
+      snapshot.identities.map(({ spiffe, capturePort }) => [spiffe, capturePort]),
+      [
+        ['spiffe://demo.mesh/host/vm1', 15001],
+        ['spiffe://demo.mesh/ns/default/sa/shop', 15101],
+      ],
+    )
+    assert.ok(world.proxy.secrets.at(-1)?.leafs.some(({ spiffe }) => spiffe.endsWith('/sa/shop')))
+    await until('the lease', async () => (await world.registry.get(`${keys.leases('demo')}vm1`)).value)
+    const { report, registry } = await until('all told', () => {
+      const status = agent.status()
+      return status.report.proxy === 'ok' && status.registry.registered ? status : null
+    })
+    assert.deepEqual(report.services, [{ name: 'shop', namespace: 'default', status: 'passing' }])
+    assert.deepEqual([report.problems, registry.registered], [[], true])
+    await agent.drain(0)
+    assert.deepEqual(Object.keys((await world.registry.services()).value), [])
+    assert.deepEqual((await world.registry.list(keys.vips('demo'))).value, [])
+  })
+
+  test('a service that stops listening and only calls from then on leaves the registry', async () => {
+    const app = await start()
+    await world.start()
+    await until('registered', async () => (await world.registry.instances('web')).value.length === 1)
+    await world.agent?.stop()
+    await world.declare([declared('web', { port: 0, servicePort: 0 })])
+    await world.start()
+    await until('out of it', async () => (await world.registry.instances('web')).value.length === 0)
+    assert.ok(app.server.listening)
+  })
+
   test('broken config in the registry is reported and does not stop the rest', async () => {
     await start()
     await world.start()

@@ -20,13 +20,17 @@ const config = hostConfig({
 })
 
 describe('the plan', () => {
-  test('declared ports, callers with a unit or user, the proxy and the agent left out', () => {
-    const plan = planOf(config, [22, 2222])
+  test('ports of those that listen, callers with a unit or user, the proxy and the agent left out', () => {
+    const shop = declared('shop', { port: 0, servicePort: 0, unit: null, user: 'games' })
+    const plan = planOf({ ...config, services: [...config.services, shop] }, [22, 2222])
     assert.deepEqual(plan.inbound, [
       { port: 8080, onFailure: 'closed' },
       { port: 8081, onFailure: 'open' },
     ])
-    assert.deepEqual(plan.identities, [{ capturePort: 15101, unit: null, user: 'nobody' }])
+    assert.deepEqual(plan.identities, [
+      { capturePort: 15101, unit: null, user: 'nobody' },
+      { capturePort: 15103, unit: null, user: 'games' },
+    ])
     assert.deepEqual(
       [plan.proxyUser, plan.exemptUnits, plan.sshPorts],
       ['meshctl-proxy', ['meshctl-agent.service'], [22, 2222]],

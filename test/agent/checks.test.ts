@@ -124,6 +124,17 @@ describe('the state of a service', () => {
     server.close()
   })
 
+  test('a service that only calls is not checked', async () => {
+    const checks = new Checks([declared('shop', { port: 0, servicePort: 0 })], {
+      clock: new FakeClock(),
+      changed: () => assert.fail('a change was told'),
+      locate: () => assert.fail('it was looked for'),
+    })
+    await checks.start()
+    assert.deepEqual(checks.health(), [])
+    checks.stop()
+  })
+
   test('the worst check counts, and a move of the application is told', async () => {
     const changes: ServiceHealth[] = []
     const web = declared('web', { checks: [{ args: ['/bin/true'] }, { args: ['/bin/sh', '-c', 'exit 1'] }] })

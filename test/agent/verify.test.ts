@@ -79,6 +79,24 @@ describe('the certificate served on the wire', () => {
     assert.deepEqual(await look(), ['web.default: the certificate served is not the newest one on disk'])
   })
 
+  test('of a service that only calls it is on disk, in date, and not asked for on the wire', async () => {
+    const shop = declared('shop', { port: 0, servicePort: 0 })
+    const calling = { ...config, services: [...config.services, shop] }
+    const lookAll = (now: number = Date.now()): Promise<string[]> =>
+      verifyServed({ config: calling, keyring: new Keyring(place.paths), now, link: link() })
+    assert.deepEqual(await lookAll(), ['spiffe://demo.mesh/ns/default/sa/shop has no certificate'])
+    await furnish(place.paths, authority, 'vm1', [shop])
+    names = []
+    assert.deepEqual(await look(), [])
+    assert.deepEqual(await lookAll(), [])
+    assert.deepEqual([...new Set(names)], ['outbound_.8080_._.web.default.mesh'])
+    assert.ok(
+      (await lookAll(Date.now() + 30 * 86_400_000)).includes(
+        'the certificate of spiffe://demo.mesh/ns/default/sa/shop is expired',
+      ),
+    )
+  })
+
   test('an expired one', async () => {
     serve(authority.leaf(web, { now: Date.now() - 7_200_000, lifeSeconds: 3600 }))
     assert.match((await look()).join('\n'), /web.default: the certificate served is expired since 20/)
@@ -108,7 +126,7 @@ describe('the certificate served on the wire', () => {
 describe('the verbs', () => {
   const lines: string[] = []
   /** What the host's resolver says of itself while ours is in place. */
-  const resolver = '@@resolv\nnameserver 127.0.0.53\n@@resolved\nactive\n@@dropin\nDNS=127.0.0.1:15053\n'
+  const resolver = '@@resolv\nnameserver 127.0.0.53\n@@resolved\nactive\n@@dropin\nDNS=127.0.0.153\n'
   const context = (dnsPort: number): VerbContext => ({
     config,
     paths: place.paths,

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { controlSpiffe } from '../../src/api/signer.ts'
 import { declareServices } from '../../src/model/declaration.ts'
+import { listens } from '../../src/model/service.ts'
 import { registrationOf } from '../../src/registry/catalogue.ts'
 import { connectRegistry } from '../../src/registry/client.ts'
 import { keys, leaseCheckId, type HostReport, type Registry } from '../../src/registry/registry.ts'
@@ -103,7 +104,7 @@ export class Place {
   async host(host: string, address: string, ...flags: string[]): Promise<void> {
     const { services, problems } = declareServices({ flags })
     if (problems.length > 0) throw new Error(JSON.stringify(problems))
-    for (const service of services) {
+    for (const service of services.filter(listens)) {
       const registration = registrationOf(service, { mesh: 'demo', host, address, linkPort: 15008 })
       await this.registry.register(registration, { status: 'passing', output: '' })
       await claim(this.registry, 'demo', service.namespace, service.name)

@@ -24,8 +24,6 @@ before(async () => {
     startWeb(lab, 'vm2', { version: 'v2' }),
     addUser(lab, 'vm1', user),
     addUser(lab, 'vm2', user),
-    startWeb(lab, 'vm1', { unit: 'shop', port: 9090 }),
-    startWeb(lab, 'vm2', { unit: 'shop', port: 9090 }),
   ])
   await mesh.init('control')
   // Both hosts serve and call: `shop` is a second identity beside `web` on each of them.
@@ -33,7 +31,7 @@ before(async () => {
     ['vm1', 'v1'],
     ['vm2', 'v2'],
   ] as const) {
-    await mesh.mustJoin(host, [web(version), 'shop,port=9090,protocol=http,user=shop'])
+    await mesh.mustJoin(host, [web(version), 'shop,user=shop'])
   }
 })
 after(async () => await lab.destroy())

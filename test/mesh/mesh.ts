@@ -1,7 +1,7 @@
 // A whole mesh in one process on loopback: control, and hosts that each have an agent, a proxy and applications. No root,
 // no iptables: the test says what the kernel would have said. Everything else is the real thing.
 import { type Clock, systemClock } from '../../src/clock.ts'
-import type { ServiceDeclaration } from '../../src/model/service.ts'
+import { listens, type ServiceDeclaration } from '../../src/model/service.ts'
 import { connectRegistry } from '../../src/registry/client.ts'
 import type { Registry } from '../../src/registry/registry.ts'
 import { putObject } from '../../src/registry/config.ts'
@@ -63,7 +63,7 @@ export class Mesh {
 
   /** vm1 with web v1, vm2 with web v2, and vm3 that calls as the service shop; all three ready. */
   async usual(): Promise<[Vm, Vm, Vm]> {
-    const shop = declared('shop', { port: 9090, servicePort: 9090 })
+    const shop = declared('shop', { port: 0, servicePort: 0 })
     const hosts = await Promise.all([
       this.host('vm1', [web('v1')]),
       this.host('vm2', [web('v2')]),
@@ -148,6 +148,7 @@ export function web(version: string): ServiceDeclaration {
 
 /** The declaration as this host makes it: where the application listens, and how it is asked for its health. */
 function placed(service: ServiceDeclaration, address: string): ServiceDeclaration {
+  if (!listens(service)) return service
   const http = `http://${address}:${service.port}/healthz`
   return { ...service, bind: address, checks: [{ http, interval: '100ms' }] }
 }

@@ -7,7 +7,7 @@ import { type AgentStatus, askAgent } from '../../src/agent/socket.ts'
 import type { Clock } from '../../src/clock.ts'
 import { FakeHost } from '../../src/host/fake.ts'
 import type { HostConfig } from '../../src/model/host.ts'
-import type { ServiceDeclaration } from '../../src/model/service.ts'
+import { listens, type ServiceDeclaration } from '../../src/model/service.ts'
 import { connectPush } from '../../src/snapshot/push.ts'
 import { makePlace, type Place } from '../agent/place.ts'
 import { hostConfig } from '../compile/mesh.ts'
@@ -103,7 +103,7 @@ export class Vm {
   }
 
   async startApps(): Promise<void> {
-    for (const { port, meta } of this.config.services) {
+    for (const { port, meta } of this.config.services.filter(listens)) {
       const app = new App(this.address, port, meta['version'] ?? '')
       await app.start()
       this.apps.push(app)

@@ -109,7 +109,8 @@ Service declarations:
   web[.namespace],port=8080[,key=value]...
   protocol=http|tcp|auto       how its bytes are understood (auto)
   version=v1                   what routes split by; also tag=a+b, meta.KEY=V
-  unit=web.service, user=web   who on the host may speak as this service
+  unit=web.service, user=web   who on the host may speak as this service; with
+                               it port may be left out: it only calls
   check=http:/healthz          also tcp, tcp:PORT, unit:NAME, script:/path;
                                with interval=5s, timeout=2s
   service-port=80              the port that callers use (the same)

@@ -19,6 +19,7 @@ import {
 } from '../../host/release.ts'
 import { installResolver, removeResolver } from '../../host/resolver.ts'
 import type { HostConfig } from '../../model/host.ts'
+import { listens } from '../../model/service.ts'
 import { pathsUnder } from '../../paths.ts'
 import { arm, disarm, lock, undo, unlock, whileAlive, type UndoKind } from './guard.ts'
 import {
@@ -159,7 +160,7 @@ async function check(job: Job): Promise<string> {
   const { host, options, config } = job
   job.facts = options.facts ?? (await gatherFacts(host))
   job.findings = preflight(job.facts, {
-    servicePorts: config.services.map(({ port }) => port),
+    servicePorts: config.services.filter(listens).map(({ port }) => port),
     dns: config.dns,
     capture: config.capture.outbound !== 'off' || config.capture.inbound,
     users: config.services.flatMap(({ user }) => (user === null ? [] : [user])),
@@ -326,7 +327,7 @@ async function probe(job: Job, signal: AbortSignal): Promise<string> {
   await until('registry', time, async () =>
     (await options.registered()) ? true : 'the services are not in the registry',
   )
-  const first = config.services[0]
+  const first = config.services.find(listens)
   if (config.dns !== 'off' && first !== undefined) {
     await until('dns', time, () => meshName(host, `${first.name}.${first.namespace}.mesh`))
     proved.push(`${first.name}.${first.namespace}.mesh`)
