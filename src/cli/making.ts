@@ -46,7 +46,7 @@ export async function makeMesh(cli: Cli, named: string | undefined, flags: InitF
     terminal.say('nothing was done (dry run)')
     return
   }
-  say(cli, plan)
+  say(cli, plan, (await store.tryFile(plan.mesh, meshFiles.roots)) === null)
   if (!(await confirm(terminal, flags.yes, 'make this mesh?')))
     throw new MeshError('MSH0102', 'aborted, no changes made')
   const ssh = await readSshOptions(terminal, flags)
@@ -167,10 +167,11 @@ async function refuseOthers(store: ContextStore, plan: InitPlan): Promise<void> 
   )
 }
 
-function say(cli: Cli, plan: InitPlan): void {
+/** `first`: there is nothing of this mesh yet, so what nobody said is the default; later it is what control has. */
+function say(cli: Cli, plan: InitPlan, first: boolean): void {
   const { terminal } = cli
-  const life =
-    plan.leafSeconds === null ? '' : `; certificates of hosts live ${formatDuration(plan.leafSeconds * 1000)}`
+  const seconds = plan.leafSeconds ?? (first ? leafSeconds : null)
+  const life = seconds === null ? '' : `; certificates of hosts live ${formatDuration(seconds * 1000)}`
   terminal.say(`mesh       ${plan.mesh} (trust domain ${plan.trustDomain})`)
   terminal.say(
     `control    on ${plan.control === 'local' ? 'this machine' : plan.control}, reached at ${plan.controlAddress}:${ports.signer}`,

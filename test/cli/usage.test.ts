@@ -79,6 +79,17 @@ test('declarations are checked before any connection is made, all at once', asyn
   assert.match(err, /api,port=x: port: must be a port/)
 })
 
+test('init says how long certificates will live, said or not', async () => {
+  const init = ['init', 'demo', '--control', 'local', '--control-address', '10.0.0.1', '--name', 'ann']
+  for (const [said, life] of [
+    [[], '24h'],
+    [['--leaf-lifetime', '90m'], '1h30m'],
+  ] as const) {
+    const { err } = await run([...init, ...said], { env })
+    assert.ok(err.includes(`operator   ann; certificates of hosts live ${life}\n`), err)
+  }
+})
+
 test('nothing asked for: help and status 64; help itself is no failure', async () => {
   assert.equal((await run([], { env })).status, 64)
   const version = await run(['--version'], { env })
