@@ -21,7 +21,8 @@ export class AccessLog {
   readonly #clock: Clock
   readonly #log: Log
   #fd = -1
-  #waiting: string[] = []
+  #waiting: Buffer[] = []
+  #lines = 0
   #bytes = 0
   #timer: Timer | undefined
   #isWriting = false
@@ -34,14 +35,15 @@ export class AccessLog {
     this.#log = options.log
   }
 
-  /** Takes one line, without its line end. */
-  write(line: string): void {
+  /** Takes whole lines over, each with its line feed. */
+  write(lines: Buffer, count: number): void {
     if (this.#bytes > maxWaiting) {
-      this.dropped++
+      this.dropped += count
       return
     }
-    this.#waiting.push(line)
-    this.#bytes += line.length + 1
+    this.#waiting.push(lines)
+    this.#lines += count
+    this.#bytes += lines.length
     if (this.#timer === undefined && !this.#isWriting) this.#arm()
   }
 
@@ -78,26 +80,29 @@ export class AccessLog {
   #flush(): void {
     if (this.#isWriting || this.#waiting.length === 0) return
     if (this.#fd < 0 && !this.#open()) {
-      this.dropped += this.#waiting.length
-      this.#waiting = []
-      this.#bytes = 0
+      this.dropped += this.#lines
+      this.#forget()
       return
     }
-    const lines = this.#waiting
-    const chunk = Buffer.from(`${lines.join('\n')}\n`)
-    this.#waiting = []
-    this.#bytes = 0
+    const lines = this.#lines
+    const chunk = this.#waiting.length === 1 ? this.#waiting[0]! : Buffer.concat(this.#waiting)
+    this.#forget()
     this.#isWriting = true
     write(this.#fd, chunk, 0, chunk.length, null, (error, written) => {
       this.#isWriting = false
-      if (error !== null || written < chunk.length)
-        this.#fail(error ?? new Error('the disk is full'), lines.length)
+      if (error !== null || written < chunk.length) this.#fail(error ?? new Error('the disk is full'), lines)
       else this.#failed = false
       const idle = this.#idle
       this.#idle = []
       for (const run of idle) run()
       if (this.#waiting.length > 0 && this.#timer === undefined) this.#arm()
     })
+  }
+
+  #forget(): void {
+    this.#waiting = []
+    this.#lines = 0
+    this.#bytes = 0
   }
 
   #open(): boolean {

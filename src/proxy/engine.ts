@@ -12,6 +12,7 @@ import type { Core } from './core.ts'
 import { Recorders } from './filter/metrics.ts'
 import { Keep } from './keep.ts'
 import { Lines } from './lines.ts'
+import type { Sink } from './lines.ts'
 import { link } from './link.ts'
 import { Guests } from './listener/guests.ts'
 import { acceptInbound } from './listener/inbound.ts'
@@ -24,8 +25,7 @@ export interface EngineOptions {
   readonly clock: Clock
   readonly log: Log
   readonly stats: Stats
-  /** Takes one or more lines, joined by a line feed. */
-  readonly accessLog: (lines: string) => void
+  readonly accessLog: Sink
   /** Where a captured connection was meant to go; null: it was not captured. See listener/origdst.ts. */
   readonly originalDestination: (socket: net.Socket) => Address | null
 }

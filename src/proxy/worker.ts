@@ -43,7 +43,7 @@ class Worker {
       clock: systemClock,
       log,
       stats: this.#stats,
-      accessLog: (line) => this.#access.write(line),
+      accessLog: (lines, count) => this.#access.write(lines, count),
       originalDestination:
         fixed === null ? originalDestinations() : () => ({ address: fixed.host, port: fixed.port }),
     })

@@ -16,12 +16,16 @@ function folder(t: TestContext): string {
   return path
 }
 
+function put(access: AccessLog, line: string): void {
+  access.write(Buffer.from(`${line}\n`), 1)
+}
+
 test('lines are gathered for 50 ms and written in order, readable by owner and group only', async (t) => {
   const path = join(folder(t), 'access.log')
   const clock = new FakeClock()
   const access = new AccessLog({ path, clock, log })
-  access.write('{"a":1}')
-  access.write('{"b":"é"}')
+  put(access, '{"a":1}')
+  put(access, '{"b":"é"}')
   clock.advance(49)
   assert.equal(existsSync(path), false)
   clock.advance(1)
@@ -34,9 +38,9 @@ test('close writes what has come while a write was under way', async (t) => {
   const path = join(folder(t), 'access.log')
   const clock = new FakeClock()
   const access = new AccessLog({ path, clock, log })
-  access.write('1')
+  put(access, '1')
   clock.advance(50)
-  access.write('2')
+  put(access, '2')
   await access.close()
   assert.equal(readFileSync(path, 'utf8'), '1\n2\n')
 })
@@ -46,7 +50,7 @@ test('rotation keeps two old files and writers go on in the new one', async (t) 
   const writers = [1, 2].map(() => new AccessLog({ path, clock: systemClock, log }))
   for (let round = 1; round <= 4; round++) {
     for (const [i, writer] of writers.entries()) {
-      writer.write(`round ${round} writer ${i}`)
+      put(writer, `round ${round} writer ${i}`)
       await writer.close()
     }
     assert.equal(await rotate(path, 1000), false)
@@ -63,15 +67,15 @@ test('a log that cannot be written drops lines and never throws', async (t) => {
   const dir = folder(t)
   writeFileSync(join(dir, 'file'), '')
   const access = new AccessLog({ path: join(dir, 'file', 'access.log'), clock: systemClock, log })
-  access.write('1')
-  access.write('2')
+  put(access, '1')
+  put(access, '2')
   await access.close()
   assert.equal(access.dropped, 2)
 })
 
 test('lines that wait for a slow disk are bounded', (t) => {
   const access = new AccessLog({ path: join(folder(t), 'access.log'), clock: new FakeClock(), log })
-  const line = 'x'.repeat(1024 * 1024)
-  for (let i = 0; i < 10; i++) access.write(line)
+  const line = Buffer.alloc(1024 * 1024 + 1, 'x')
+  for (let i = 0; i < 10; i++) access.write(line, 1)
   assert.equal(access.dropped, 6)
 })

@@ -143,7 +143,14 @@ export class Node {
       clock: systemClock,
       log: makeLog('test', process.env['MESHCTL_LOG'] ?? 'silent'),
       stats: this.stats,
-      accessLog: (lines) => this.lines.push(...lines.split('\n').map((line) => JSON.parse(line) as Line)),
+      accessLog: (lines) =>
+        this.lines.push(
+          ...lines
+            .toString()
+            .trim()
+            .split('\n')
+            .map((line) => JSON.parse(line) as Line),
+        ),
       originalDestination: () => this.destination,
     })
     t.after(() => this.engine.close())

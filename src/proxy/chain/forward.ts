@@ -19,17 +19,18 @@ let drops: readonly string[] | null = null
 
 /** The request head for upstream, in a buffer of its own. */
 export function composeRequest(x: Exchange, head: Head): Buffer {
-  const start = `${x.method} ${x.path} HTTP/1.${x.minor}\r\n`
-  room(start.length + head.bound + x.requestLines.length)
-  let at = scratch.latin1Write(start, 0)
+  room(x.path.length + head.bound + x.requestLines.length)
+  let at = put(x.method, 0)
+  scratch[at++] = 32
+  at = put(x.path, at)
+  at = put(x.minor === 1 ? ' HTTP/1.1\r\n' : ' HTTP/1.0\r\n', at)
   drops = x.requestDrops
   at = head.writeLines(scratch, at, dropRequest)
-  let end = x.requestLines
-  if (head.chunked) end += 'transfer-encoding: chunked\r\n'
-  if (!head.has('x-forwarded-proto')) end += 'x-forwarded-proto: http\r\n'
-  if (x.upgrade !== '') end += `connection: upgrade\r\nupgrade: ${x.upgrade}\r\n`
-  at += scratch.latin1Write(`${end}\r\n`, at)
-  return copyOf(at)
+  at = put(x.requestLines, at)
+  if (head.chunked) at = put('transfer-encoding: chunked\r\n', at)
+  if (!head.has('x-forwarded-proto')) at = put('x-forwarded-proto: http\r\n', at)
+  if (x.upgrade !== '') at = put(`connection: upgrade\r\nupgrade: ${x.upgrade}\r\n`, at)
+  return copyOf(put('\r\n', at))
 }
 
 /**
@@ -37,19 +38,21 @@ export function composeRequest(x: Exchange, head: Head): Buffer {
  * in a buffer of its own: one write.
  */
 export function composeResponse(x: Exchange, head: Head, body: Buffer, from: number, to: number): Buffer {
-  const start = `HTTP/1.1 ${head.status} ${head.reason}\r\n`
-  room(start.length + head.bound + x.responseLines.length)
-  let at = scratch.latin1Write(start, 0)
+  room(head.reason.length + head.bound + x.responseLines.length)
+  let at = put('HTTP/1.1 ', 0)
+  at = head.status === 200 ? put('200 ', at) : put(`${head.status} `, at)
+  at = put(head.reason, at)
+  at = put('\r\n', at)
   // A peer proxy may say what only meshctl says; an application may not.
   at = head.writeLines(scratch, at, x.endpoint?.config.via === 'link' ? dropHop : dropResponse)
-  let end = x.responseLines
-  if (head.status === 101) end += `connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`
+  at = put(x.responseLines, at)
+  if (head.status === 101) at = put(`connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`, at)
   else if (head.status >= 200) {
-    if (head.chunked || x.encode) end += 'transfer-encoding: chunked\r\n'
-    if (!x.keepAlive) end += 'connection: close\r\n'
-    else if (x.minor === 0) end += 'connection: keep-alive\r\n'
+    if (head.chunked || x.encode) at = put('transfer-encoding: chunked\r\n', at)
+    if (!x.keepAlive) at = put('connection: close\r\n', at)
+    else if (x.minor === 0) at = put('connection: keep-alive\r\n', at)
   }
-  at += scratch.latin1Write(`${end}\r\n`, at)
+  at = put('\r\n', at)
   if (from === to) return copyOf(at)
   const chunk = x.encode ? `${(to - from).toString(16)}\r\n` : ''
   const out = Buffer.allocUnsafe(at + chunk.length + (to - from) + (x.encode ? 2 : 0))
@@ -85,6 +88,15 @@ function dropHop(i: number, head: Head): boolean {
 
 function dropResponse(i: number, head: Head): boolean {
   return isMeshHeader(head.name(i)) || dropHop(i, head)
+}
+
+/** One-byte text into scratch, where `room` was made; returns the place behind it. */
+function put(text: string, at: number): number {
+  const { length } = text
+  // A call into Node costs more than a few bytes, and a rope of pieces more still.
+  if (length > 32) return at + scratch.latin1Write(text, at)
+  for (let i = 0; i < length; i++) scratch[at++] = text.charCodeAt(i)
+  return at
 }
 
 function copyOf(bytes: number): Buffer {

@@ -24,7 +24,8 @@ export class Pool implements Dialer, Expiring {
   readonly endpoint: EndpointState
   readonly identity: string
   #idle: Upstream[]
-  #busy: Set<Upstream>
+  /** Idle and busy ones. */
+  #all: Set<Upstream>
   #dials: Set<Dial>
   #pending: Exchange[]
   #sweep: Deadline
@@ -34,7 +35,7 @@ export class Pool implements Dialer, Expiring {
     this.endpoint = endpoint
     this.identity = identity
     this.#idle = []
-    this.#busy = new Set()
+    this.#all = new Set()
     this.#dials = new Set()
     this.#pending = []
     this.#sweep = new Deadline(this, 0)
@@ -45,13 +46,11 @@ export class Pool implements Dialer, Expiring {
   acquire(x: Exchange): void {
     const upstream = this.#take(x)
     if (upstream !== null) {
-      this.#busy.add(upstream)
       connected(x, upstream)
       return
     }
     const { maxConnections, maxPending } = this.endpoint.cluster.config
-    const isRoom =
-      maxConnections === 0 || this.#busy.size + this.#idle.length + this.#dials.size < maxConnections
+    const isRoom = maxConnections === 0 || this.#all.size + this.#dials.size < maxConnections
     // Exchanges for which a connection is being dialled do not count as pending.
     if (!isRoom && this.#pending.length - this.#dials.size >= maxPending) {
       connectFailed(x, causes.overflow, '')
@@ -71,11 +70,9 @@ export class Pool implements Dialer, Expiring {
 
   /** A connection is free and healthy. */
   release(upstream: Upstream): void {
-    this.#busy.delete(upstream)
-    const x = this.#pending.shift()
+    const x = this.#pending.length === 0 ? undefined : this.#pending.shift()
     if (x !== undefined) {
       x.waiting = false
-      this.#busy.add(upstream)
       connected(x, upstream)
       return
     }
@@ -93,7 +90,7 @@ export class Pool implements Dialer, Expiring {
 
   /** A connection is gone. */
   remove(upstream: Upstream): void {
-    this.#busy.delete(upstream)
+    this.#all.delete(upstream)
     const place = this.#idle.indexOf(upstream)
     if (place >= 0) this.#idle.splice(place, 1)
     // Its place may be what somebody waits for.
@@ -153,7 +150,7 @@ export class Pool implements Dialer, Expiring {
     for (const dial of this.#dials) dial.cancel()
     this.#dials.clear()
     this.closeIdle()
-    for (const upstream of this.#busy) upstream.destroy()
+    for (const upstream of this.#all) upstream.destroy()
   }
 
   get #idleTimeout(): number {
@@ -184,6 +181,7 @@ export class Pool implements Dialer, Expiring {
   #keep(connection: Connection, epoch: number): void {
     const upstream = new Upstream(this, connection, epoch)
     connection.owner = upstream
+    this.#all.add(upstream)
     if (this.#isClosed) upstream.destroy()
     else this.release(upstream)
   }
