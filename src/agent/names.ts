@@ -62,8 +62,7 @@ export class Names {
     this.#server = new DnsServer(options.log, { clock: options.clock })
     this.#file = join(options.folder, 'resolvers.json')
     const loopback = { address: '127.0.0.1', port: ports.dns }
-    const usual = options.mode === 'resolv.conf' ? [loopback, plainListen] : [loopback]
-    this.#pending = options.mode === 'off' ? [] : [...(options.listen ?? usual)]
+    this.#pending = options.mode === 'off' ? [] : [...(options.listen ?? [loopback, plainListen])]
   }
 
   get state(): 'ok' | 'off' | 'failed' {

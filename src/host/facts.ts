@@ -48,6 +48,8 @@ export interface HostFacts {
   readonly clockSkewMs: number
   readonly diskFreeMb: Readonly<Record<string, number>>
   readonly memoryMb: number
+  /** Folders that join writes to and root cannot; meaningless without root. */
+  readonly readOnly: readonly string[]
   readonly resolver: ResolverState
   /** An earlier meshctl: names '' when a join was not finished. */
   readonly installed: { readonly mesh: string; readonly host: string; readonly release: string } | null
@@ -79,7 +81,7 @@ section other
 if iptables -V 2>/dev/null | grep -q nf_tables; then
   if [ -s /proc/net/ip_tables_names ] && command -v iptables-legacy-save >/dev/null; then iptables-legacy-save 2>/dev/null | grep -c '^-A'; fi
 elif command -v iptables-nft-save >/dev/null; then iptables-nft-save 2>/dev/null | grep -c '^-A'; fi
-section ipv6; if [ -s /proc/net/if_inet6 ]; then cat /proc/sys/net/ipv6/conf/all/disable_ipv6; fi
+section ipv6; if [ -e /proc/net/if_inet6 ]; then cat /proc/sys/net/ipv6/conf/all/disable_ipv6; fi
 section ip6tables; ip6tables-save -t nat >/dev/null 2>&1 && ip6tables -w 5 -t nat -S >/dev/null 2>&1 && echo yes
 section ipset; ipset --version 2>/dev/null
 section matches
@@ -108,6 +110,10 @@ systemctl show ssh.socket sshd.socket -p Listen 2>/dev/null | sed -n 's/^Listen=
 section listeners; ss -Hltnp 2>/dev/null
 section datagram; ss -Hlunp 2>/dev/null
 section disk; df -Pk /opt /var/lib /etc 2>/dev/null | awk 'NR>1{print $6, $4}'
+section readonly; for path in /opt /etc/systemd/system /usr/local/bin /var/lib /var/log; do
+  at=$path; while [ ! -d $at ]; do at=$(dirname $at); done
+  [ -w $at ] || echo $path
+done
 section memory; awk '$1=="MemTotal:"{print $2}' /proc/meminfo
 section installed
 # Beside control alone, /opt/meshctl is no remains of a join.
@@ -204,6 +210,7 @@ export function parseFacts(text: string, context: FactsContext): HostFacts {
         return [path, Math.floor(Number(kb) / 1024)]
       }),
     ),
+    readOnly: lines('readonly'),
     memoryMb: Math.floor(Number(first('memory')) / 1024),
     resolver: parseResolver(sections, [...lines('listeners'), ...lines('datagram')]),
     installed:

@@ -227,6 +227,8 @@ function room(facts: HostFacts): Finding[] {
   for (const [path, mb] of Object.entries(facts.diskFreeMb)) {
     if (mb < minDiskMb) out.push(error('disk', `${mb} MB free on ${path}`, `free ${minDiskMb} MB there`))
   }
+  for (const path of facts.root ? facts.readOnly : [])
+    out.push(error('disk', `${path} is read-only`, `mount -o remount,rw it for the join`))
   if (out.length === 0) out.push(ok('disk', 'room enough'))
   if (facts.memoryMb < minMemoryMb)
     out.push(error('memory', `${facts.memoryMb} MB`, `at least ${minMemoryMb} MB are needed`))
@@ -283,6 +285,15 @@ function isOurs(port: number): boolean {
 function resolver(facts: HostFacts, wanted: Wanted): Finding[] {
   if (wanted.dns === 'off') return [ok('dns', 'left alone')]
   const state = facts.resolver
+  if (state.port53) {
+    return [
+      error(
+        'dns',
+        'something listens on port 53 of all addresses',
+        'bind it to its own address, or join with --dns off',
+      ),
+    ]
+  }
   if (wanted.dns === 'resolved') {
     if (state.kind === 'resolved') return [ok('dns', 'systemd-resolved, by a drop-in')]
     return [
@@ -306,15 +317,6 @@ function resolver(facts: HostFacts, wanted: Wanted): Finding[] {
     return [
       error('dns', '/etc/resolv.conf is immutable', 'chattr -i /etc/resolv.conf, or join with --dns off'),
     ]
-  if (state.port53) {
-    return [
-      error(
-        'dns',
-        'something listens on port 53 of all addresses',
-        'bind it to its own address, or join with --dns off',
-      ),
-    ]
-  }
   if (state.kind === 'managed') {
     return [
       warn(

@@ -1,10 +1,13 @@
 // How the host looks names up, and how names of the mesh come to us: a drop-in of systemd-resolved, or one line in
 // /etc/resolv.conf. Everything else goes to the resolver that was there, and removal puts back the very bytes.
 import { MeshError } from '../errors.ts'
-import { pathsUnder, ports } from '../paths.ts'
+import { pathsUnder } from '../paths.ts'
 import { quote, type Host } from './host.ts'
 
-/** Where the agent answers for hosts with a plain resolv.conf, which knows no ports. */
+/**
+ * Where the agent answers the host's resolver. A port below 1024: while the agent restarts no other user can take its place,
+ * as any could on port 15053. And resolv.conf knows no ports.
+ */
 export const plainListen = { address: '127.0.0.153', port: 53 } as const
 
 export type ResolverMode = 'resolved' | 'resolv.conf'
@@ -71,7 +74,7 @@ export function parseResolver(
         .trim()
         .split(/\s+/),
     )
-    .filter((server) => server !== '' && !server.startsWith(`127.0.0.1:${ports.dns}`))
+    .filter((server) => server !== '' && server !== plainListen.address)
   // A drop-in of ours resets the global servers: those of the other files are asked, which may have changed since, and
   // the journal where they cannot be read.
   const kept = configured(sections.get('configured') ?? '') ?? words(sections.get('original') ?? '')
@@ -85,7 +88,7 @@ export function parseResolver(
     port53: sockets.some((line) => /(^|\s)(0\.0\.0\.0|\*|\[::\]):53\s/.test(line)),
     servers,
     installed: stub
-      ? (sections.get('dropin') ?? '').includes(`127.0.0.1:${ports.dns}`)
+      ? /^DNS=127\.0\.0\.153$/m.test(sections.get('dropin') ?? '')
       : listed[0] === plainListen.address,
     recorded: (sections.get('recorded') ?? '').trim() !== '',
     linked: target !== '' && target !== resolvConf,
@@ -134,7 +137,7 @@ export async function installResolver(host: Host, mode: ResolverMode): Promise<v
     )
     await host.put(
       dropIn,
-      `# meshctl: names of the mesh\n[Resolve]\nDNS=\nDNS=127.0.0.1:${ports.dns}\nDomains=~mesh\n`,
+      `# meshctl: names of the mesh\n[Resolve]\nDNS=\nDNS=${plainListen.address}\nDomains=~mesh\n`,
       { mode: 0o644 },
     )
     await must(host, 'systemctl reload-or-restart systemd-resolved')

@@ -57,7 +57,7 @@ describe('a resolv.conf that others rewrite', { skip: canUseMounts ? false : 'ne
   const mended = async (): Promise<void> => {
     await until('the line of ours', async () => {
       clock.advance(5000)
-      return (await conf()).includes('127.0.0.153') && names.state === 'ok'
+      return /^# added.*\nnameserver 127\.0\.0\.153\n/.test(await conf()) && names.state === 'ok'
     })
   }
 

@@ -69,7 +69,7 @@ nameserver 127.0.0.53
 @@resolved
 active
 @@resolvectl
-Global: 127.0.0.1:15053
+Global: 127.0.0.153
 Link 2 (eth0): 10.0.0.1
 @@time
 1000500000000

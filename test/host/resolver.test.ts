@@ -45,8 +45,8 @@ describe('the resolver of a host', () => {
     assert.deepEqual([state(ours).installed, state(ours).servers], [true, ['10.0.0.1', '10.0.0.2']])
     const dropin = {
       ...stub,
-      resolvectl: 'Global: 127.0.0.1:15053\n',
-      dropin: 'DNS=127.0.0.1:15053',
+      resolvectl: 'Global: 127.0.0.153\n',
+      dropin: 'DNS=127.0.0.153',
       original: ' 9.9.9.9\n',
     }
     assert.deepEqual(
@@ -57,7 +57,7 @@ describe('the resolver of a host', () => {
     const changed = {
       ...dropin,
       configured:
-        '# /etc/systemd/resolved.conf\n[Resolve]\nDNS=9.9.9.10\n#DNS=1.1.1.1\n\n# /etc/systemd/resolved.conf.d/50-meshctl.conf\nDNS=\nDNS=127.0.0.1:15053\n',
+        '# /etc/systemd/resolved.conf\n[Resolve]\nDNS=9.9.9.10\n#DNS=1.1.1.1\n\n# /etc/systemd/resolved.conf.d/50-meshctl.conf\nDNS=\nDNS=127.0.0.153\n',
     }
     assert.deepEqual(state(changed).servers, ['9.9.9.10'], 'what the files say now, ours left out')
   })
@@ -81,7 +81,7 @@ describe('the resolver of a host', () => {
     await installResolver(writing, 'resolved')
     assert.match(
       String(writing.files.get('/etc/systemd/resolved.conf.d/50-meshctl.conf')),
-      /DNS=127.0.0.1:15053\nDomains=~mesh\n/,
+      /DNS=127.0.0.153\nDomains=~mesh\n/,
     )
   })
 })

@@ -36,6 +36,9 @@ export async function leaveHost(
   await lock(host, id)
   report('connect', 'done', host.label)
   try {
+    // The last moment to turn back; a host half taken out is of no use to anybody, so what follows is finished.
+    if (options.signal?.aborted === true)
+      throw new MeshError('MSH0102', `${host.label}: interrupted, nothing was changed`)
     let before = await readBefore(host)
     if (before === null) warnings.push('there is no record of how the host was before: it cannot be compared')
     await drain(host, options, report, warnings)
