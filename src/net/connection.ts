@@ -139,6 +139,11 @@ export class Connection {
 
   /** Ends with a reset, so that a peer that still writes learns of it. */
   reset(): void {
+    // While our own end is on its way the kernel allows no reset, and Node then neither closes the socket nor says so.
+    if (this.isFinished) {
+      this.socket.destroy()
+      return
+    }
     this.isFinished = true
     // TLS sockets have no reset of their own meaning: destroy.
     if (typeof this.socket.resetAndDestroy === 'function' && !('encrypted' in this.socket))
