@@ -23,6 +23,8 @@ import { Stash } from './stash.ts'
 const head = new Head()
 /** How long bytes of a refused request are read and thrown away, so that the reply is not lost in a reset. */
 const lingerMs = 2000
+/** A link whose certificate has ended is closed when nothing came for so long. */
+const linkQuietMs = 500
 /** How long a caller that has sent its end may still wait for its answer: most have simply gone. A link never half-closes. */
 const halfClosedMs = 5000
 
@@ -136,8 +138,11 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
       return
     }
     const { now } = this.core.wheel
-    const left = Math.min(this.#lastUsed + this.#idleTimeout, this.scope.until) - now
-    if (this.#x === null && this.#stash.isEmpty && left <= 0) this.connection.end()
+    const timeout = this.#idleTimeout
+    const left = Math.min(this.#lastUsed + timeout, this.scope.until) - now
+    // A link in use is not cut between two requests, when the next may be on its way: its next response says close.
+    const isQuiet = now - this.#lastUsed >= Math.min(timeout, linkQuietMs)
+    if (this.#x === null && this.#stash.isEmpty && left <= 0 && isQuiet) this.connection.end()
     else this.core.wheel.arm(this.#idle, Math.max(left, 1000))
   }
 
