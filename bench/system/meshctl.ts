@@ -151,7 +151,8 @@ function snapshotOf(side: Side, backendPort: number): Snapshot {
       headTimeout: 30_000,
       idleTimeout: 300_000,
       drainTimeout: 5000,
-      accessLog: false,
+      // Everything that is on by default, though the others have their logs off.
+      accessLog: true,
       unknownDestinations: 'allow',
     },
   }
