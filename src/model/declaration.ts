@@ -1,6 +1,7 @@
 // What a host declares: services from `--service` flags and from files, checked together.
 //
 //   --service web,port=8080,protocol=http,version=v1,unit=web.service,check=http:/healthz
+//   --service shop,user=shop        without a port: it only calls
 //   --services-file web.yaml        service: {name: web, port: 8080, …}   or   services: [ … ]
 import { maxIdentities, ports } from '../paths.ts'
 import { define, type Defaults } from './definition.ts'
@@ -8,7 +9,7 @@ import { Fields, type Sink } from './fields.ts'
 import { didYouMean } from './near.ts'
 import type { Problem } from './problem.ts'
 import { isRecord } from './problem.ts'
-import type { ServiceDeclaration } from './service.ts'
+import { listens, type ServiceDeclaration } from './service.ts'
 import { parseText } from './text.ts'
 
 export interface Declared {
@@ -166,6 +167,7 @@ function checkTogether(services: readonly ServiceDeclaration[]): Problem[] {
   const ids = new Map<string, ServiceDeclaration>()
   const listening = new Map<number, ServiceDeclaration>()
   const callers = new Map<string, ServiceDeclaration>()
+  const served = new Map<string, ServiceDeclaration>()
   const identities = new Set<string>()
   for (const service of services) {
     const same = ids.get(service.id)
@@ -173,7 +175,7 @@ function checkTogether(services: readonly ServiceDeclaration[]): Problem[] {
       fault(service, 'id', `"${service.id}" is declared twice`, 'give the second one id=…')
     ids.set(service.id, service)
     const neighbour = listening.get(service.port)
-    if (neighbour !== undefined)
+    if (listens(service) && neighbour !== undefined)
       fault(service, 'port', `${service.port} is taken by ${neighbour.name}.${neighbour.namespace}`)
     listening.set(service.port, service)
     if (
@@ -184,6 +186,17 @@ function checkTogether(services: readonly ServiceDeclaration[]): Problem[] {
     }
     const identity = `${service.name}.${service.namespace}`
     identities.add(identity)
+    // One link port and one server name stand for one instance.
+    const called = `${identity} ${service.servicePort}`
+    const twin = served.get(called)
+    if (listens(service) && twin !== undefined)
+      fault(
+        service,
+        'servicePort',
+        `callers of ${identity} on port ${service.servicePort} would mean port ${twin.port} as well`,
+        'one instance of a service port on a host; give the other a service-port of its own',
+      )
+    served.set(called, service)
     for (const [kind, value] of [
       ['unit', service.unit],
       ['user', service.user],

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { declareServices } from '../../src/model/declaration.ts'
 import { printProblem } from '../../src/model/problem.ts'
+import { listens } from '../../src/model/service.ts'
 
 const said = (...flags: string[]): string[] => declareServices({ flags }).problems.map(printProblem)
 
@@ -46,7 +47,7 @@ test('all problems of a flag come at once, with a hint', () => {
   assert.deepEqual(said('Web,prot=8080,protocol=grpc'), [
     '--service Web,prot=8080,protocol=grpc: prot: unknown key (did you mean "port"?)',
     '--service Web,prot=8080,protocol=grpc: name: "Web" must be lowercase letters, digits and dashes, beginning and ending with a letter or digit',
-    '--service Web,prot=8080,protocol=grpc: port: is missing (say where the instance listens, port=8080)',
+    '--service Web,prot=8080,protocol=grpc: port: is missing (say where it listens, port=8080, or who only calls as it, user=NAME)',
     '--service Web,prot=8080,protocol=grpc: protocol: "grpc" is not honoured yet (one of http, tcp, auto)',
   ])
 })
@@ -80,6 +81,72 @@ test('services of one host must not contradict each other', () => {
   assert.match(said('web,port=80', 'api,port=80').join(), /80 is taken by web.default/)
   assert.match(said('web,port=80,user=u', 'api,port=81,user=u').join(), /already speaks as web.default/)
   assert.deepEqual(said('web,port=80,user=u', 'web,port=81,user=u,id=web-2'), [])
+  assert.match(
+    said('web,port=80', 'web,port=81,service-port=80,id=web-2').join(),
+    /would mean port 80 as well/,
+  )
+  assert.deepEqual(said('web,port=80', 'api,port=81,service-port=80'), [])
+})
+
+test('a service that only calls has no port', () => {
+  const { services, problems } = declareServices({
+    flags: ['shop,user=shop', 'jobs.batch,unit=jobs,version=v2,port=0'],
+    files: [
+      {
+        source: 'a.json',
+        text: '{"services": [{"name": "a", "user": "a"}, {"Name": "b", "Port": 0, "user": "b", "checks": []}]}',
+      },
+    ],
+  })
+  assert.deepEqual(problems, [])
+  assert.deepEqual(
+    services.map(({ name, namespace, port, servicePort, unit, user }) => [
+      `${name}.${namespace}`,
+      port,
+      servicePort,
+      unit ?? user,
+    ]),
+    [
+      ['shop.default', 0, 0, 'shop'],
+      ['jobs.batch', 0, 0, 'jobs.service'],
+      ['a.default', 0, 0, 'a'],
+      ['b.default', 0, 0, 'b'],
+    ],
+  )
+  assert.deepEqual(services.map(listens), [false, false, false, false])
+  // One that listens and one that only calls may be the same identity, and so may two that only call.
+  assert.deepEqual(said('web,port=80,user=web', 'web,user=cron,id=web-cron', 'web,user=at,id=web-at'), [])
+})
+
+test('a service that only calls takes nothing of how others would reach it', () => {
+  const flag = (extra: string): string => `shop,user=shop,${extra}`
+  for (const [extra, path] of [
+    ['check=tcp', 'checks'],
+    ['mtls=strict', 'mtls'],
+    ['bind=127.0.0.1', 'bind'],
+    ['service-port=80', 'servicePort'],
+    ['protocol=http', 'protocol'],
+    ['on-failure=closed', 'onFailure'],
+  ] as const) {
+    assert.deepEqual(said(flag(extra)), [
+      `--service ${flag(extra)}: ${path}: means nothing without a port: the service only calls (give it a port, or leave this out)`,
+    ])
+  }
+  const text = 'service: {name: shop, user: shop, service_port: 80, check: {tcp: "80"}}'
+  assert.deepEqual(
+    declareServices({ files: [{ source: 'a.yaml', text }] }).problems.map(({ path }) => path),
+    ['service.check', 'service.servicePort'],
+  )
+  assert.deepEqual(said('shop,user=shop,port=99999'), [
+    '--service shop,user=shop,port=99999: port: must be a port from 1 to 65535',
+  ])
+  const nobody = 'service: {name: shop, port: 0}'
+  assert.match(
+    declareServices({ files: [{ source: 'a.yaml', text: nobody }] })
+      .problems.map(printProblem)
+      .join(),
+    /port: must be a port from 1 to 65535/,
+  )
 })
 
 test("Consul's service files: service, services, JSON and YAML", () => {
