@@ -74,7 +74,8 @@ const table = {
   MSH0109: {
     title: 'part not found',
     exit: Exit.failed,
-    explain: 'A bundle that belongs beside the command (agent, proxy or control) is missing. Install meshctl anew.',
+    explain:
+      'A bundle that belongs beside the command (agent, proxy or control) is missing. Install meshctl anew.',
   },
   MSH0110: {
     title: 'not all hosts succeeded',
@@ -109,7 +110,8 @@ const table = {
   MSH0303: {
     title: 'registry refused',
     exit: Exit.failed,
-    explain: 'The registry answered, and refused the request for the reason that the message quotes. Nothing was written.',
+    explain:
+      'The registry answered, and refused the request for the reason that the message quotes. Nothing was written.',
   },
   MSH0304: {
     title: 'changed by somebody else',
@@ -234,7 +236,8 @@ const table = {
   MSH0503: {
     title: 'ssh login refused',
     exit: Exit.denied,
-    explain: 'The host refused the user with every key, agent and password that was offered. Try `ssh USER@HOST` by hand, or give --identity or --ask-password.',
+    explain:
+      'The host refused the user with every key, agent and password that was offered. Try `ssh USER@HOST` by hand, or give --identity or --ask-password.',
   },
   MSH0504: {
     title: 'host not fit to join',
@@ -244,48 +247,57 @@ const table = {
   MSH0505: {
     title: 'no root rights on the host',
     exit: Exit.denied,
-    explain: 'The user may not run commands as root. Log in as root, allow sudo, or give the sudo password with --ask-sudo-password.',
+    explain:
+      'The user may not run commands as root. Log in as root, allow sudo, or give the sudo password with --ask-sudo-password.',
   },
   MSH0506: {
     title: 'join failed and was undone',
     exit: Exit.failed,
-    explain: 'A phase of the join failed. Everything done on the host was undone, and the host was compared with how it was before; the message says with which result.',
+    explain:
+      'A phase of the join failed. Everything done on the host was undone, and the host was compared with how it was before; the message says with which result.',
   },
   MSH0507: {
     title: 'command failed on the host',
     exit: Exit.failed,
-    explain: 'A command on the host ended with an error. --print-command shows every command so that it can be run by hand.',
+    explain:
+      'A command on the host ended with an error. --print-command shows every command so that it can be run by hand.',
   },
   MSH0508: {
     title: 'host is being joined by somebody else',
     exit: Exit.tryAgain,
-    explain: 'Another join or leave of this host is running. If its operator is gone, the dead-man timer on the host undoes it within minutes; then try again.',
+    explain:
+      'Another join or leave of this host is running. If its operator is gone, the dead-man timer on the host undoes it within minutes; then try again.',
   },
   MSH0509: {
     title: 'resolver could not be changed',
     exit: Exit.failed,
-    explain: 'The resolver of the host could not be pointed at the mesh. It was left as it was. --dns off joins without names.',
+    explain:
+      'The resolver of the host could not be pointed at the mesh. It was left as it was. --dns off joins without names.',
   },
   MSH0510: {
     title: 'release or runtime not found',
     exit: Exit.failed,
-    explain: 'What is sent to hosts lies beside the command: dist/ or release files, templates/ and the Node runtime for the architecture of the host. Install meshctl anew, or run `npm run build` in a checkout.',
+    explain:
+      'What is sent to hosts lies beside the command: dist/ or release files, templates/ and the Node runtime for the architecture of the host. Install meshctl anew, or run `npm run build` in a checkout.',
   },
   MSH0511: {
     title: 'undo left differences',
     exit: Exit.failed,
-    explain: 'The host was not exactly as it was before the join; each difference is named. Changes made by others in the meantime show up here too.',
+    explain:
+      'The host was not exactly as it was before the join; each difference is named. Changes made by others in the meantime show up here too.',
   },
   MSH0512: {
     title: 'host did not become ready',
     exit: Exit.timedOut,
-    explain: 'Everything was installed, but a probe did not succeed in time. `journalctl -u meshctl-agent -u meshctl-proxy` on the host says why.',
+    explain:
+      'Everything was installed, but a probe did not succeed in time. `journalctl -u meshctl-agent -u meshctl-proxy` on the host says why.',
   },
   // --- 06xx: agent, capture, DNS
   MSH0601: {
     title: 'capture rules could not be applied',
     exit: Exit.failed,
-    explain: 'iptables or ipset refused a rule. Nothing was left half applied. `meshctl check` on the host shows which.',
+    explain:
+      'iptables or ipset refused a rule. Nothing was left half applied. `meshctl check` on the host shows which.',
   },
   MSH0602: {
     title: 'dns cannot listen',
@@ -312,7 +324,8 @@ const table = {
   MSH0606: {
     title: 'findings on this host',
     exit: Exit.findings,
-    explain: 'The agent looked at the host and found something that is not as it should be. The message says what.',
+    explain:
+      'The agent looked at the host and found something that is not as it should be. The message says what.',
   },
   MSH0607: {
     title: 'try again',
@@ -323,7 +336,8 @@ const table = {
   MSH0701: {
     title: 'snapshot rejected',
     exit: Exit.failed,
-    explain: 'The proxy could not link a snapshot and went on with the one before it. The reason names the part.',
+    explain:
+      'The proxy could not link a snapshot and went on with the one before it. The reason names the part.',
   },
   MSH0702: {
     title: 'proxy unreachable',

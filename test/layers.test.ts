@@ -13,7 +13,11 @@ const allowed: Record<string, Record<string, string>> = {
   model: { net: 'addresses in what users write' },
   snapshot: { net: 'addresses in what the proxy reads' },
   registry: { model: 'stores resources', net: 'addresses and backoff' },
-  api: { model: 'join requests carry service declarations', pki: 'mTLS clients check SPIFFE ids', net: 'deadlines, backoff' },
+  api: {
+    model: 'join requests carry service declarations',
+    pki: 'mTLS clients check SPIFFE ids',
+    net: 'deadlines, backoff',
+  },
   compile: { model: 'reads resources', snapshot: 'writes snapshots', net: 'addresses' },
   host: { model: 'installs what a host declares', net: 'addresses' },
   control: {
@@ -80,7 +84,8 @@ export function violations(found: Edge[]): string[] {
     if (leaves.includes(from)) {
       if (!toLeaf) bad.push(`${file}: the leaf ${from} imports ${to}`)
     } else if (from === 'wire' && toLeaf) {
-      if (!codecLeaves.includes(to)) bad.push(`${file}: wire imports the leaf ${to}; codecs may use errors only`)
+      if (!codecLeaves.includes(to))
+        bad.push(`${file}: wire imports the leaf ${to}; codecs may use errors only`)
     } else if (!toLeaf && allowed[from]?.[to] === undefined) {
       bad.push(`${file}: ${from} must not import ${to}`)
     }

@@ -168,7 +168,12 @@ export interface Settings {
 export interface Secrets {
   /** PEM roots that peers must chain to. */
   readonly roots: string
-  readonly leafs: readonly { readonly spiffe: string; readonly chain: string; readonly key: string; readonly notAfter: number }[]
+  readonly leafs: readonly {
+    readonly spiffe: string
+    readonly chain: string
+    readonly key: string
+    readonly notAfter: number
+  }[]
 }
 
 // The push protocol on the proxy's unix socket: each message is one JSON line. The agent sends, the proxy answers each
