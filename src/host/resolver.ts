@@ -113,11 +113,6 @@ export function resolverMode(state: ResolverState): ResolverMode | 'off' {
   return (state.kind === 'plain' || !state.linked) && !state.immutable ? 'resolv.conf' : 'off'
 }
 
-/** The servers that were there before ours; the agent sends everything outside the mesh to them. */
-export async function originalResolvers(host: Host): Promise<string[]> {
-  return [...(await detectResolver(host)).servers]
-}
-
 /**
  * Points names of the mesh at the agent. Idempotent. The agent must answer already: nothing is switched over before,
  * and with the agent down a plain resolv.conf goes on to the next server in the list.
