@@ -226,13 +226,15 @@ suite('requests', () => {
     assert.deepEqual(app.seen, [])
   })
 
-  const late =
-    'the end of the connection came while the request before was answered: nobody tells the exchange'
-  test('a body that ends early ends its exchange behind a slow one too', { todo: late }, async () => {
+  test('a body that ends early ends its exchange behind a slow one too', async () => {
     app.seen = []
     const started = performance.now()
     const half = 'POST /half HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n'
-    await send(port, [`GET /slow HTTP/1.1\r\nHost: a\r\n\r\n${half}`], { end: true, withinMs: 1500 })
+    const text = await send(port, [`GET /slow HTTP/1.1\r\nHost: a\r\n\r\n${half}`], {
+      end: true,
+      withinMs: 1500,
+    })
+    assert.deepEqual(statuses(text), [200])
     assert.ok(performance.now() - started < 1200)
     assert.deepEqual(
       app.seen.map(({ line }) => line),

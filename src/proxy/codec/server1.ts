@@ -182,15 +182,19 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
     this.done(x)
   }
 
-  /** The response cannot be finished: the caller sees the connection break. */
-  cut(x: Exchange, cause: Cause, detail: string): void {
+  /**
+   * The response cannot be finished: the caller sees the connection break. `gently`: by an end; a reset could overtake the
+   * response to the request before.
+   */
+  cut(x: Exchange, cause: Cause, detail: string, gently: boolean = false): void {
     leave(x)
     blame(x, cause, detail)
     x.keepAlive = false
     x.responseDone = true
     this.#finish(x)
     this.#x = null
-    this.connection.reset()
+    if (gently) this.#close()
+    else this.connection.reset()
   }
 
   /** A deadline of the exchange has passed. */
@@ -305,6 +309,10 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
       }
     }
     this.#isFeeding = false
+    const x = this.#x
+    // The end came while the exchange before was under way: nobody else tells this one that its body stays incomplete.
+    if (x !== null && !x.requestDone && this.connection.isEnded && this.#stash.isEmpty)
+      this.cut(x, causes.clientGone, 'the request ended early', !x.responseStarted)
   }
 
   /** Parses one head and begins its exchange. Returns the place behind what was used, -1: stop. */
