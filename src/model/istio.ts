@@ -47,7 +47,20 @@ export function checkTexts(
     for (const document of parsed.documents) documents.push(...unfoldList(document))
   }
   const checked = checkParsed(documents, context)
-  return { resources: checked.resources, problems: [...problems, ...checked.problems] }
+  const sources = files.map(({ source }) => source)
+  return { resources: checked.resources, problems: inOrder([...problems, ...checked.problems], sources) }
+}
+
+/** By file, as they were given, and line: the order in which they are mended. */
+function inOrder(problems: readonly Problem[], sources: readonly string[]): Problem[] {
+  const place = ({ source }: Problem): readonly [number, number] => {
+    const [, file = source, line = '0'] = /^(.*):(\d+)$/s.exec(source) ?? []
+    return sources.includes(source) ? [sources.indexOf(source), 0] : [sources.indexOf(file), Number(line)]
+  }
+  return problems.toSorted((a, b) => {
+    const [one, other] = [place(a), place(b)]
+    return one[0] - other[0] || one[1] - other[1]
+  })
 }
 
 /** The same for objects made in memory (`route set`). */

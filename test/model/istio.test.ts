@@ -212,3 +212,24 @@ function knows(node: Node, path: readonly string[]): boolean {
   const below = node.fields[step]
   return below !== undefined && knows(below, rest)
 }
+
+test('problems come by file and line, whatever found them', () => {
+  const rule = (name: string, extra: string): string =>
+    `apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: ${name} }\nspec:\n  host: ${name}\n${extra}`
+  const files = [
+    { source: 'z.yaml', text: rule('web', '  subsets:\n    - labels: { version: v1 }\n  nonsense: 1\n') },
+    // A syntax error is found before anything else.
+    { source: 'a.yaml', text: `${rule('db', '  nonsense: 1\n')}---\na: [\n` },
+  ]
+  const { problems } = checkTexts(files)
+  const sources = problems.map(({ source }) => source)
+  assert.ok(sources.length >= 4, JSON.stringify(problems))
+  const lines = (file: string): number[] =>
+    sources.filter((source) => source.startsWith(file)).map((source) => Number(source.split(':')[1]))
+  assert.equal(sources.findLastIndex((source) => source.startsWith('z')) + 1, lines('z').length)
+  for (const file of ['z', 'a'])
+    assert.deepEqual(
+      lines(file),
+      lines(file).toSorted((a, b) => a - b),
+    )
+})
