@@ -30,6 +30,8 @@ class Worker {
   readonly #engine: Engine
   readonly #sockets: readonly { role: Role; fd: number }[]
   #isListening = false
+  /** Dropped lines that the counter has. */
+  #counted = 0
 
   constructor(log: Log, accessLog: string, destination: string, sockets: readonly string[]) {
     this.#log = log
@@ -105,9 +107,11 @@ class Worker {
 
   #dump(): ReturnType<Stats['dump']> {
     this.#usage.read()
+    const { dropped } = this.#access
     this.#stats
-      .gauge('meshctl_proxy_access_log_dropped_lines', 'Lines lost to a slow or full disk.')
-      .set(this.#access.dropped)
+      .counter('meshctl_proxy_access_log_dropped_lines_total', 'Lines lost to a slow or full disk.')
+      .add(dropped - this.#counted)
+    this.#counted = dropped
     return this.#stats.dump()
   }
 
