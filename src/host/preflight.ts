@@ -1,4 +1,5 @@
 // Facts of a host → whether it can join. Pure: the same facts give the same findings.
+import { MeshError } from '../errors.ts'
 import { ports } from '../paths.ts'
 import type { HostFacts } from './facts.ts'
 
@@ -49,6 +50,19 @@ export function preflight(facts: HostFacts, wanted: Wanted): Finding[] {
 
 export function failed(findings: readonly Finding[]): boolean {
   return findings.some((finding) => finding.level === 'error')
+}
+
+/** The failure that tells of every error, each with its own hint once. */
+export function unfit(label: string, findings: readonly Finding[]): MeshError {
+  const errors = findings.filter((finding) => finding.level === 'error')
+  const [first, second] = errors
+  if (first !== undefined && second === undefined)
+    return new MeshError('MSH0504', `${label}: ${first.subject}: ${first.message}`, { hint: first.hint })
+  return new MeshError('MSH0504', `${label}: ${errors.length} problems`, {
+    details: errors.map(
+      ({ subject, message, hint }) => `${subject}: ${message}${hint === '' ? '' : ` — ${hint}`}`,
+    ),
+  })
 }
 
 /** The command that installs packages on this distribution. */

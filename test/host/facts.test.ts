@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { gatherFacts, parseFacts, type HostFacts } from '../../src/host/facts.ts'
 import { LocalHost } from '../../src/host/local.ts'
-import { failed, preflight, type Wanted } from '../../src/host/preflight.ts'
+import { failed, preflight, unfit, type Wanted } from '../../src/host/preflight.ts'
 
 const text = `
 @@os
@@ -124,6 +124,17 @@ describe('preflight', () => {
   it('lets a fit host through', () => {
     const findings = preflight(facts, wanted)
     assert.equal(failed(findings), false, JSON.stringify(findings))
+  })
+
+  it('fails with each hint once', () => {
+    const one = unfit('vm1', preflight({ ...facts, iptables: null }, wanted))
+    assert.equal(one.message, 'vm1: iptables: not installed: iptables')
+    assert.equal(one.hint, 'sudo apt-get install -y iptables')
+    assert.deepEqual(one.details, [])
+    const two = unfit('vm1', preflight({ ...facts, iptables: null }, { ...wanted, users: ['nobody-such'] }))
+    assert.equal(two.message, 'vm1: 2 problems')
+    assert.equal(two.hint, undefined)
+    assert.match(two.details[1] ?? '', /^user nobody-such: .* — useradd/)
   })
 
   it('names what is missing and how to get it', () => {

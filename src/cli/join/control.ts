@@ -5,7 +5,7 @@ import type { ControlConfig } from '../../api/signer.ts'
 import { gatherFacts, type HostFacts } from '../../host/facts.ts'
 import { quote, type Host } from '../../host/host.ts'
 import { must } from '../../host/local.ts'
-import { installHint, type Finding } from '../../host/preflight.ts'
+import { failed, installHint, unfit, type Finding } from '../../host/preflight.ts'
 import { prepareRelease, releaseFolder, sendRelease, template, useRelease } from '../../host/release.ts'
 import { pathsUnder, units, users } from '../../paths.ts'
 import { until } from './probe.ts'
@@ -77,13 +77,7 @@ export async function installControl(
     const facts = install.facts ?? (await gatherFacts(host))
     await step('preflight', () => {
       findings = controlPreflight(facts, install.config, did.first)
-      const errors = findings.filter(({ level }) => level === 'error')
-      if (errors.length > 0) {
-        throw new MeshError('MSH0504', `${host.label}: ${errors[0]?.message ?? ''}`, {
-          details: errors.map(({ subject, message, hint }) => `${subject}: ${message} — ${hint}`),
-          hint: errors[0]?.hint,
-        })
-      }
+      if (failed(findings)) throw unfit(host.label, findings)
       return Promise.resolve('all well')
     })
     const release = await prepareRelease(install.release ?? releaseFolder(), facts.arch)

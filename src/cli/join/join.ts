@@ -7,7 +7,7 @@ import { gatherFacts, type HostFacts } from '../../host/facts.ts'
 import type { Host } from '../../host/host.ts'
 import { compareInventory, takeInventory, type Inventory } from '../../host/inventory.ts'
 import { must } from '../../host/local.ts'
-import { failed, preflight, type Finding } from '../../host/preflight.ts'
+import { failed, preflight, unfit, type Finding } from '../../host/preflight.ts'
 import {
   currentRelease,
   prepareRelease,
@@ -167,19 +167,7 @@ async function check(job: Job): Promise<string> {
     mesh: config.mesh,
     host: config.host,
   })
-  if (failed(job.findings)) {
-    const errors = job.findings.filter(({ level }) => level === 'error')
-    throw new MeshError(
-      'MSH0504',
-      `${host.label}: ${errors.length === 1 ? errors[0]?.message : `${errors.length} problems`}`,
-      {
-        details: errors.map(
-          ({ subject, message, hint }) => `${subject}: ${message}${hint === '' ? '' : ` — ${hint}`}`,
-        ),
-        hint: errors[0]?.hint,
-      },
-    )
-  }
+  if (failed(job.findings)) throw unfit(host.label, job.findings)
   const warnings = job.findings.filter(({ level }) => level === 'warn')
   return warnings.length === 0
     ? 'all well'
