@@ -126,6 +126,12 @@ export async function changedUnits(host: Host, files: readonly UnitFile[]): Prom
   })
 }
 
+/** Whether a timer of ours is there, for a host that is to have none. */
+export async function hasTimers(host: Host): Promise<boolean> {
+  const there = timerUnits.map((name) => `[ -e ${paths.systemd}/${name} ]`).join(' || ')
+  return (await host.run(there, { root: true })).status === 0
+}
+
 export interface UnitChange {
   readonly socket: boolean
 }

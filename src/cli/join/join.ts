@@ -25,6 +25,7 @@ import { arm, disarm, lock, undo, unlock, whileAlive, type UndoKind } from './gu
 import {
   changedUnits,
   enroll,
+  hasTimers,
   makeJournal,
   makeUser,
   readConfig,
@@ -208,6 +209,8 @@ async function upToDate(job: Job): Promise<boolean> {
     workers: job.config.workers,
   })
   if ((await changedUnits(host, wanted)).length > 0) return false
+  // Those wanted are among the units above; those not wanted must be gone.
+  if (!options.timers && (await hasTimers(host))) return false
   return (await agentReady(host, job.config)) === true
 }
 
