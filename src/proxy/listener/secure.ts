@@ -33,7 +33,8 @@ export function linkServer(core: Core, guests: Guests): tls.Server {
     ALPNProtocols: [linkHttp1, linkTcp],
     secureOptions: constants.SSL_OP_NO_TICKET,
     handshakeTimeout,
-    allowHalfOpen: true,
+    // Only what has proved itself may half-close: a peer that goes away in its handshake must not leave its socket here.
+    allowHalfOpen: false,
     noDelay: true,
     keepAlive: true,
     keepAliveInitialDelay: 5000,
@@ -47,13 +48,16 @@ export function linkServer(core: Core, guests: Guests): tls.Server {
       else done(null, context)
     },
   })
-  server.on('tlsClientError', (error) => {
+  server.on('tlsClientError', (error, socket) => {
     core.log.debug({ reason: error.message }, 'link refused in its handshake')
+    // Node tells of a handshake that takes too long and leaves its socket open.
+    socket.destroy()
   })
   const strangers = new Strangers(maxHandshakes)
   server.on('connection', (socket: net.Socket) => strangers.admit(socket))
   server.on('secureConnection', (socket) => {
     strangers.proven(socket)
+    socket.allowHalfOpen = true
     accept(core, guests, socket)
   })
   return server
