@@ -1,5 +1,5 @@
 // A door between hosts and control: a fixed port in front of one that changes with each start of control, which can be
-// shut (connections are reset and refused, as with a machine that is down).
+// shut (connections are closed and refused, as with a machine that is down).
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 
@@ -47,7 +47,7 @@ export class Gate {
     if (server === null) return
     const closed = once(server, 'close')
     server.close()
-    for (const socket of this.#sockets) socket.resetAndDestroy()
+    for (const socket of this.#sockets) socket.destroy()
     await closed
   }
 }

@@ -26,7 +26,7 @@ export class MeshProxy {
   #push: { close(): void } | null = null
   #listening: Promise<void> | null = null
 
-  constructor(options: { paths: Paths; address: string; log: Log; access: (line: string) => void }) {
+  constructor(options: { paths: Paths; address: string; log: Log; access: (lines: Buffer) => void }) {
     this.#paths = options.paths
     this.#address = options.address
     this.#log = options.log

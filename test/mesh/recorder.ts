@@ -3,13 +3,20 @@
 import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { test } from 'node:test'
+import { after, test } from 'node:test'
 import pino from 'pino'
 import type { Log } from '../../src/log.ts'
 
 /** Enough for half a minute of a small mesh; what is older rarely explains a failure. */
 const maxLines = 20_000
 const testTimeoutMs = 60_000
+/** What a hung test holds open would keep the process for ever. */
+const lingerMs = 5000
+let isHung = false
+
+after(() => {
+  if (isHung) setTimeout(() => process.exit(1), lingerMs).unref()
+})
 
 export class Recorder {
   #lines: string[] = []
@@ -42,8 +49,10 @@ export function recorded(name: string, run: (recorder: Recorder) => Promise<void
       recorder.note('test', why)
       t.diagnostic(`flow of the failed test: ${recorder.write()}`)
     }
-    const hung = (): void => leave(`hung for ${testTimeoutMs} ms`)
-    // The runner aborts a test that takes too long, and every test when it is over.
+    const hung = (): void => {
+      isHung = true
+      leave(`hung for ${testTimeoutMs} ms`)
+    }
     const timer = setTimeout(hung, testTimeoutMs - 500)
     try {
       await run(recorder)

@@ -115,7 +115,7 @@ export class Vm {
       paths: this.place.paths,
       address: this.address,
       log: this.#recorder.log(`${this.name}/proxy`),
-      access: (lines) => this.#recorder.note(`${this.name}/access`, lines),
+      access: (lines) => this.#recorder.note(`${this.name}/access`, lines.toString()),
     })
     await this.proxy.start()
   }
