@@ -7,7 +7,7 @@ import { makeLog } from '../log.ts'
 import type { Secrets, Snapshot } from '../snapshot/types.ts'
 import { version } from '../version.ts'
 import { serveHealth, servePrometheus } from './health.ts'
-import { readOptions, readState } from './options.ts'
+import { readOptions, readState, usage } from './options.ts'
 import { servePush } from './push.ts'
 import { bindSocket, inheritedSockets } from './sockets.ts'
 import { Supervisor } from './supervisor.ts'
@@ -91,6 +91,8 @@ async function supervise(args: readonly string[]): Promise<void> {
 const args = process.argv.slice(2)
 if (args[0] === '--worker') {
   runWorker(args.slice(1))
+} else if (args.includes('--help') || args.includes('-h')) {
+  process.stdout.write(usage)
 } else {
   try {
     await supervise(args)

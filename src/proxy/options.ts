@@ -27,6 +27,26 @@ export interface ProxyOptions {
 
 const maxWorkers = 4
 
+export const usage = `usage: meshctl proxy [--workers N] [--prefix FOLDER] [--ROLE ADDRESS:PORT …]
+
+systemd starts it with its sockets passed (meshctl-proxy.socket); by hand it
+binds its own.
+
+  --workers N                default: one for each core, at most ${maxWorkers}
+                             (MESHCTL_WORKERS)
+  --prefix FOLDER            state, socket and logs below another folder than /
+                             (MESHCTL_PREFIX)
+  --outbound ADDRESS:PORT    bind for captured connections of local programs
+  --inbound ADDRESS:PORT     bind for captured connections to local services
+  --link ADDRESS:PORT        bind for mTLS from other hosts; all three may be
+                             repeated
+  --health ADDRESS:PORT      default: port ${ports.health} of all addresses
+  --prometheus ADDRESS:PORT  default: port ${ports.prometheus} of all addresses
+  --destination ADDRESS:PORT where all captured connections are taken to have
+                             gone, for machines without capture rules
+  -h, --help                 print this
+`
+
 /** Throws MSH0703. */
 export function readOptions(args: readonly string[]): ProxyOptions {
   const values = parse(args)

@@ -32,6 +32,22 @@ test('help of every command: on standard output, 80 columns, with examples and n
   }
 })
 
+test('help of the parts is theirs: readable, status 0', async () => {
+  const parts = ['agent', 'proxy', 'control']
+  const helps = await Promise.all(
+    parts.map(async (name) => ({ name, ...(await run([name, '--help'], { env })) })),
+  )
+  for (const { name, status, out, err } of helps) {
+    assert.deepEqual([status, err], [0, ''], name)
+    assert.match(out, new RegExp(`^usage: meshctl ${name} .*\\n[^{]*$`), name)
+    assert.deepEqual(
+      out.split('\n').filter((line) => line.length > 84),
+      [],
+      name,
+    )
+  }
+})
+
 test('bad usage: status 64, what, how to mend it, and a code', async () => {
   const table: [string[], RegExp][] = [
     [['jion'], /unknown command "jion"\n {2}fix {3}did you mean "join"\?\n {2}code {2}MSH0101/],
