@@ -10,7 +10,9 @@ import { version } from '../version.ts'
 import type { Cli } from './cli.ts'
 import type { CheckFlags } from './command/check.ts'
 import { Findings, printFindings } from './finding.ts'
+import { contextStore } from './context.ts'
 import { openRemote, readSshOptions } from './remote.ts'
+import { checkReport, checkStanding } from './standing.ts'
 
 const paths = pathsUnder()
 
@@ -21,7 +23,10 @@ export async function checkHost(cli: Cli, target: string, flags: CheckFlags): Pr
     const facts = await gatherFacts(host, systemClock)
     const findings = new Findings()
     if (facts.installed === null) checkFitness(facts, findings)
-    else await checkJoined(host, facts, findings)
+    else {
+      await checkStanding(contextStore(cli), facts.installed, findings, (text) => cli.terminal.say(text))
+      await checkJoined(host, facts, findings)
+    }
     cli.exit(printFindings(cli.terminal, flags.output, findings.all))
   } finally {
     host.close()
@@ -40,7 +45,7 @@ async function checkJoined(host: Host, facts: HostFacts, findings: Findings): Pr
   const { installed } = facts
   findings.ok('join', 'mesh', installed === null ? '' : `${installed.mesh} as ${installed.host}`)
   await checkUnits(host, findings)
-  await checkVerify(host, findings)
+  await checkReport(host, findings, await checkVerify(host, findings))
   await checkProxy(host, findings)
   await checkNames(host, findings)
   checkClock(facts, findings)
@@ -64,12 +69,12 @@ async function checkUnits(host: Host, findings: Findings): Promise<void> {
   }
 }
 
-/** The agent's own look at keys, certificates on the wire, capture rules and the proxy. */
-async function checkVerify(host: Host, findings: Findings): Promise<void> {
+/** The agent's own look at keys, certificates on the wire, capture rules and the proxy. Gives what it found. */
+async function checkVerify(host: Host, findings: Findings): Promise<string[]> {
   const result = await host.run(`${paths.command} agent verify`, { root: true, timeoutMs: 30_000 })
   if (result.status === 0) {
     findings.ok('agent', 'verify', 'certificates, capture rules and proxy are as they should be')
-    return
+    return []
   }
   const said = `${result.stdout}\n${result.stderr}`
     .trim()
@@ -83,6 +88,7 @@ async function checkVerify(host: Host, findings: Findings): Promise<void> {
       'systemctl restart meshctl-agent; meshctl logs HOST --agent says more',
     )
   }
+  return said
 }
 
 async function checkProxy(host: Host, findings: Findings): Promise<void> {

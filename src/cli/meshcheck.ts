@@ -105,7 +105,7 @@ function checkOneHost(view: HostView, findings: Findings): void {
       'hosts',
       host,
       'is revoked at control',
-      `meshctl leave ${host}, or meshctl join ${host} again`,
+      `meshctl leave ${host}, or meshctl join ${host} --force`,
     )
     return
   }
