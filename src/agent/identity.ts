@@ -6,6 +6,7 @@ import type { Log } from '../log.ts'
 import type { HostConfig } from '../model/host.ts'
 import { backoff } from '../net/backoff.ts'
 import { makeRequest } from '../pki/csr.ts'
+import { backdateMs } from '../pki/issue.ts'
 import { makeKey } from '../pki/key.ts'
 import type { Secrets } from '../snapshot/types.ts'
 import { type Holder, holdersOf, type Keyring, type Leaf, secretsOf } from './keyring.ts'
@@ -96,9 +97,7 @@ export class Identity {
     if (ended.length > 0) return `expired: ${ended.join(', ')}${this.#because()}`
     if (missing.length > 0) return `no certificate for ${missing.join(', ')}${this.#because()}`
     // Failures matter once a renewal that comes every half life has been missed for a quarter of it.
-    const late = this.leafs().some(
-      (leaf) => clock.now() > leaf.notBefore + (leaf.notAfter - leaf.notBefore) * 0.75,
-    )
+    const late = this.leafs().some((leaf) => clock.now() > issuedAt(leaf) + lifeOf(leaf) * 0.75)
     return late ? `certificates are due and not renewed${this.#because()}` : null
   }
 
@@ -131,7 +130,7 @@ export class Identity {
   /** Milliseconds until something is due. */
   #delay(): number {
     if (this.#holders.some((holder) => !this.#leafs.has(holder.file))) return 0
-    const due = this.leafs().map(({ notBefore, notAfter }) => notBefore + (notAfter - notBefore) / 2)
+    const due = this.leafs().map((leaf) => issuedAt(leaf) + lifeOf(leaf) / 2)
     return Math.min(...due) - this.#options.clock.now()
   }
 
@@ -139,7 +138,7 @@ export class Identity {
     if (this.#stopped) return
     this.#timer?.cancel()
     const { clock, random = Math.random } = this.#options
-    const lives = this.leafs().map(({ notBefore, notAfter }) => notAfter - notBefore)
+    const lives = this.leafs().map(lifeOf)
     const wait =
       this.#failures > 0
         ? backoff(retry, this.#failures - 1, random())
@@ -234,4 +233,13 @@ export class Identity {
 
 function refused(error: unknown): boolean {
   return error instanceof MeshError && (error.code === 'MSH0404' || error.code === 'MSH0405')
+}
+
+/** Leafs begin a little before they were issued, for clocks that are behind; that is no part of their life. */
+function issuedAt({ notBefore }: Leaf): number {
+  return notBefore + backdateMs
+}
+
+function lifeOf(leaf: Leaf): number {
+  return leaf.notAfter - issuedAt(leaf)
 }
