@@ -30,13 +30,14 @@ import { installControl } from './join/control.ts'
 import { printData } from './output.ts'
 import { Progress, type ProgressLine } from './progress.ts'
 import { openRemote, readSshOptions } from './remote.ts'
-import { planMesh, readLife, type InitPlan } from './wizard.ts'
+import { mustResolve, planMesh, readLife, type InitPlan } from './wizard.ts'
 
 export async function makeMesh(cli: Cli, named: string | undefined, flags: InitFlags): Promise<void> {
   const { terminal } = cli
   const store = contextStore(cli)
   const plan = await resume(store, named ?? flags.mesh, flags, () => planMesh(terminal, named, flags))
   await refuseOthers(store, plan)
+  await mustResolve(plan.controlAddress)
   const consul = await readConsulFiles(flags)
   if (flags.dryRun) {
     printData(terminal, 'yaml', 'InitPlan', {

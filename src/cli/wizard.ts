@@ -1,8 +1,10 @@
 // What `meshctl init` must know, from flags, from an interrupted run, and from questions for the rest.
+import { lookup } from 'node:dns/promises'
 import { readFile } from 'node:fs/promises'
 import { isIP } from 'node:net'
 import { networkInterfaces, userInfo } from 'node:os'
 import { MeshError } from '../errors.ts'
+import { readSshDefaults } from '../host/sshconfig.ts'
 import { parseDuration } from '../model/duration.ts'
 import { nameFault } from '../model/name.ts'
 import { isDottedName } from '../pki/spiffe.ts'
@@ -44,7 +46,7 @@ export async function planMesh(
   if (!isDottedName(trustDomain))
     throw new MeshError('MSH0101', `--trust-domain "${trustDomain}" must be a lowercase DNS name`)
   const control = flags.control ?? (await askControl(terminal))
-  const suggested = suggestAddress(control)
+  const suggested = await suggestAddress(control)
   const address = await orAsk(
     flags.controlAddress ?? (terminal.interactive ? undefined : suggested),
     addressFault,
@@ -150,8 +152,12 @@ async function askRegistry(terminal: Terminal): Promise<'embedded' | 'consul'> {
   })
 }
 
-function suggestAddress(control: string): string | undefined {
-  if (control !== 'local') return hostPart(control)
+/** Over SSH what ~/.ssh/config calls it: the name of an alias there means nothing to hosts. */
+async function suggestAddress(control: string): Promise<string | undefined> {
+  if (control !== 'local') {
+    const host = hostPart(control)
+    return (await readSshDefaults(host)).hostName ?? host
+  }
   const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? [])
   return all.find((address) => !address.internal && address.family === 'IPv4')?.address
 }
@@ -161,6 +167,17 @@ function addressFault(text: string): string | null {
   return /^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$/.test(text)
     ? null
     : 'must be an IP address or a DNS name'
+}
+
+/** Throws at once for a name that control would be waited for in vain at. */
+export async function mustResolve(address: string): Promise<void> {
+  if (isIP(address) > 0) return
+  await lookup(address).catch((error: unknown) => {
+    throw new MeshError('MSH0101', `control's address ${address} does not resolve on this machine`, {
+      hint: 'add --control-address with the IP or DNS name at which hosts, and this machine, reach control',
+      cause: error,
+    })
+  })
 }
 
 function readOperator(given: string | undefined): string {

@@ -8,7 +8,7 @@ import ssh2, { type AnyAuthMethod, type ConnectConfig, type ServerHostKeyAlgorit
 import { MeshError, reason } from '../errors.ts'
 import { knownKeys, knownName, verdict, type KnownKey } from './knownhosts.ts'
 import { SshHost } from './ssh.ts'
-import { parseTarget, sshDefaults } from './sshconfig.ts'
+import { parseTarget, readSshDefaults } from './sshconfig.ts'
 
 export type HostKeyCheck = 'strict' | 'accept-new' | 'off'
 
@@ -84,9 +84,7 @@ async function resolveTarget(target: string, options: SshOptions): Promise<Place
   const parsed = parseTarget(target)
   if (parsed === null)
     throw new MeshError('MSH0101', `not a host: "${target}"`, { hint: 'write [user@]host[:port]' })
-  const file = options.configFile === undefined ? join(homedir(), '.ssh/config') : options.configFile
-  const text = file === null ? '' : await readFile(file, 'utf8').catch(() => '')
-  const defaults = sshDefaults(text, parsed.host)
+  const defaults = await readSshDefaults(parsed.host, options.configFile)
   const jump = options.jump ?? defaults.proxyJump ?? 'none'
   return {
     name: parsed.host,

@@ -1,6 +1,8 @@
 // The part of ~/.ssh/config that says where a host is and who logs in (ssh_config(5)): Host blocks with patterns, the
 // first value of a keyword wins. Match and Include are not read.
+import { readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
+import { join } from 'node:path'
 import { glob } from './knownhosts.ts'
 
 export interface SshDefaults {
@@ -12,6 +14,14 @@ export interface SshDefaults {
   readonly proxyJump: string | null
   readonly identityAgent: string | null
   readonly identitiesOnly: boolean
+}
+
+/** What a file says of a host; by default ~/.ssh/config, null: nothing. A file that is not there says nothing. */
+export async function readSshDefaults(
+  host: string,
+  file: string | null = join(homedir(), '.ssh/config'),
+): Promise<SshDefaults> {
+  return sshDefaults(file === null ? '' : await readFile(file, 'utf8').catch(() => ''), host)
 }
 
 export function sshDefaults(text: string, host: string): SshDefaults {

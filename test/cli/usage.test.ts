@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -104,6 +104,28 @@ test('init says how long certificates will live, said or not', async () => {
     const { err } = await run([...init, ...said], { env })
     assert.ok(err.includes(`operator   ann; certificates of hosts live ${life}\n`), err)
   }
+})
+
+test('init takes the address of an SSH alias, and refuses a name that does not resolve at once', async () => {
+  const home = join(folder, 'home')
+  mkdirSync(join(home, '.ssh'), { recursive: true })
+  writeFileSync(
+    join(home, '.ssh/config'),
+    'Host ctl\n  HostName 10.9.8.7\nHost odd\n  HostName odd.invalid\n',
+  )
+  const init = (control: string, ...more: string[]): ReturnType<typeof run> =>
+    run(['init', 'demo', '--name', 'ann', '--dry-run', '--control', control, ...more], {
+      env: { ...env, HOME: home },
+    })
+  const alias = await init('root@ctl:2222')
+  assert.equal(alias.status, 0, alias.err)
+  assert.match(alias.out, /control: root@ctl:2222\n *controlAddress: 10\.9\.8\.7\n/)
+  for (const control of ['nowhere.invalid', 'odd']) {
+    const { status, err } = await init(control)
+    assert.equal(status, 64, err)
+    assert.match(err, /\.invalid does not resolve on this machine[^]*fix .*--control-address/)
+  }
+  assert.equal((await init('nowhere.invalid', '--control-address', '10.9.8.7')).status, 0)
 })
 
 test('nothing asked for: help and status 64; help itself is no failure', async () => {
