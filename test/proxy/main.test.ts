@@ -200,7 +200,7 @@ test('push, serve, reject, ready, metrics, access log', async (t) => {
   assert.match(text, /^# TYPE meshctl_proxy_access_log_dropped_lines_total counter$/m)
   // As Prometheus wants it: what only grows says so in its name, and nothing else does.
   for (const [, name, kind] of text.matchAll(/^# TYPE (\S+) (\S+)$/gm))
-    assert.equal(name?.endsWith('_total'), kind === 'counter', name)
+    assert.equal(name?.endsWith('_total'), kind === 'counter', String(name))
   const log = pathsUnder(dir).accessLog
   await until(async () => readFileSync(log, 'utf8').trim().split('\n').length === 2)
   for (const line of readFileSync(log, 'utf8').trim().split('\n')) JSON.parse(line)
