@@ -35,11 +35,24 @@ if (values.help) {
 } else if (process.getuid?.() !== 0) {
   console.error('the demo boots real hosts, which needs root: sudo npm run demo')
   process.exitCode = 1
+} else if (!mine()) {
+  process.exitCode = 1
 } else if (values.clean) {
   const removed = await Lab.clean(({ name }) => name === labName)
   console.error(removed.length === 0 ? 'there is no lab of the demo' : 'removed the lab of the demo')
 } else {
   await demo()
+}
+
+/** False, and said so: another demo runs on this machine. */
+function mine(): boolean {
+  try {
+    Lab.claim(labName)
+    return true
+  } catch (error) {
+    console.error(`another demo is running: ${reason(error)}`)
+    return false
+  }
 }
 
 async function demo(): Promise<void> {

@@ -12,6 +12,7 @@ import { join } from 'node:path'
 import { atomicLibrary } from '../../scripts/runtime.ts'
 import { ensure } from '../../scripts/setup.ts'
 import { ensureBase } from './base.ts'
+import { claim, release } from './claim.ts'
 import { Machine, type MachineSpec, mountsUnder } from './machine.ts'
 import { makeNetwork, type Network, networkOf, removeNetwork } from './network.ts'
 import { must, type Ran, run, type RunSettings } from './shell.ts'
@@ -59,6 +60,7 @@ export class Lab {
   /** Makes and boots a lab; what an earlier, crashed run of the same name left is removed first. */
   static async up(options: LabOptions): Promise<Lab> {
     const say = options.say ?? (() => {})
+    Lab.claim(options.name)
     ensure('lab', say)
     const base = await ensureBase(say)
     await Lab.clean((saved) => saved.name === options.name || !alive(saved))
@@ -88,6 +90,11 @@ export class Lab {
       await lab.destroy()
       throw error
     }
+  }
+
+  /** Takes a lab's name for this process, before there is a lab. Throws where another process works on it. */
+  static claim(name: string): void {
+    claim(home, name)
   }
 
   /** A lab that is up already. */
@@ -188,12 +195,17 @@ export class Lab {
     await this.host(name).reboot()
   }
 
-  /** Removes hosts, mounts, bridge and files; works on what is left of a half-made lab too. */
+  /**
+   * Removes hosts, mounts, bridge and files; works on what is left of a half-made lab too. Throws where another process works
+   * on this lab.
+   */
   async destroy(): Promise<void> {
+    Lab.claim(this.name)
     for (const host of this.hosts.values()) await host.destroy()
     await removeNetwork(this.network)
     for (const path of mountsUnder(this.dir)) await run('umount', ['-l', path])
     rmSync(this.dir, { recursive: true, force: true })
+    release(home, this.name)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
