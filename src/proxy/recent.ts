@@ -10,7 +10,7 @@ import { quoted } from './lines.ts'
 import type { LiveRoute, Target } from './live.ts'
 
 export class Recent {
-  /** From `route` to `mtls` of the access log. */
+  /** From `route` to `upstream_mtls` of the access log. */
   line: string
   recorder: Recorder | null
   #route: LiveRoute | null
@@ -55,7 +55,7 @@ function lineOf({ scope, endpoint, target, cluster, route }: Exchange): string {
     `,"route":${quoted(route?.name ?? '')},"service":"${target.destination.service}"` +
     `,"upstream":"${upstream}","version":${quoted(endpoint?.config.version ?? '')}` +
     `,"source":"${scope.source.principal}","destination":"${cluster?.config.spiffe ?? ''}"` +
-    `,"mtls":${scope.isSecure},"bytes_in":`
+    `,"mtls":${scope.isSecure},"upstream_mtls":${endpoint?.config.via === 'link'},"bytes_in":`
   // Flat, not a rope of its pieces: it is copied with every exchange.
   return Buffer.from(line, 'latin1').latin1Slice()
 }

@@ -121,6 +121,8 @@ export interface Line {
   readonly destination: string
   readonly version: string
   readonly upstream: string
+  readonly mtls: boolean
+  readonly upstream_mtls: boolean
   readonly bytes_in: number
   readonly bytes_out: number
   readonly tries: number

@@ -45,6 +45,9 @@ test('a request crosses two hops of mTLS and the app learns who called', async (
   assert.equal(line.request_id, '7')
   assert.equal(instance.lines[0]?.source, shopId)
   assert.equal(instance.lines[0].reporter, 'destination')
+  // The hop between the hosts, told of on both sides.
+  for (const each of caller.lines) assert.deepEqual([each.mtls, each.upstream_mtls], [false, true])
+  for (const each of instance.lines) assert.deepEqual([each.mtls, each.upstream_mtls], [true, false])
   const metrics = instance.metrics()
   assert.match(
     metrics,

@@ -38,6 +38,8 @@ test('opaque TCP passes with half-close, is counted and logged', async (t) => {
   await client.untilClosed()
   assert.ok(client.received.equals(bytes))
   await eventually(() => caller.lines.length === 1 && instance.lines.length === 1, 'the lines')
+  assert.deepEqual([caller.lines[0]?.mtls, caller.lines[0]?.upstream_mtls], [false, true])
+  assert.deepEqual([instance.lines[0]?.mtls, instance.lines[0]?.upstream_mtls], [true, false])
   for (const [line] of [caller.lines, instance.lines]) {
     assert.equal(line?.protocol, 'TCP')
     assert.equal(line.flags, '-')

@@ -59,6 +59,7 @@ export interface TunnelFacts {
   readonly source: string
   readonly destination: string
   readonly isSecure: boolean
+  readonly isUpstreamSecure: boolean
   readonly flag: string
   readonly reason: string
   readonly detail: string
@@ -77,7 +78,8 @@ export function logTunnel({ accessLog: lines, clock }: Core, facts: TunnelFacts)
   lines.json(facts.service)
   lines.raw(
     `,"upstream":"${facts.upstream}","source":"${facts.source}","destination":"${facts.destination}"` +
-      `,"mtls":${facts.isSecure},"bytes_in":${facts.bytesIn},"bytes_out":${facts.bytesOut},"duration_ms":`,
+      `,"mtls":${facts.isSecure},"upstream_mtls":${facts.isUpstreamSecure}` +
+      `,"bytes_in":${facts.bytesIn},"bytes_out":${facts.bytesOut},"duration_ms":`,
   )
   lines.milliseconds(facts.duration)
   lines.raw('}')

@@ -236,6 +236,7 @@ export class Tunnel implements Dialer, PumpEnd, Guest {
         source: scope.source.principal,
         destination: this.#cluster?.config.spiffe ?? '',
         isSecure: scope.isSecure,
+        isUpstreamSecure: endpoint?.config.via === 'link',
         flag: cause?.flag ?? '',
         reason: cause?.reason ?? '',
         detail,
