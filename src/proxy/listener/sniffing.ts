@@ -157,6 +157,7 @@ export function refuseOpaque(core: Core, live: Live, connection: Connection, sco
     source: scope.source.principal,
     destination: '',
     isSecure: scope.isSecure,
+    isUpstreamSecure: false,
     flag: refusal.cause.flag,
     reason: refusal.cause.reason,
     detail: refusal.detail,
