@@ -29,6 +29,12 @@ export interface ProxyLinkOptions {
   readonly connect?: typeof connectPush
 }
 
+/** What one turn saves and pushes. */
+interface Turn {
+  readonly snapshot: Snapshot | null
+  readonly secrets: Secrets | null
+}
+
 export class ProxyLink {
   readonly #options: ProxyLinkOptions
   #snapshot: Snapshot | null = null
@@ -127,14 +133,16 @@ export class ProxyLink {
   }
 
   async #work(): Promise<void> {
+    // Taken once: what changes meanwhile waits for the next turn, so that nothing is pushed that was not saved.
+    const turn = { snapshot: this.#snapshot, secrets: this.#secrets }
     try {
-      await this.#save()
+      await this.#save(turn)
     } catch (error) {
       // A full disk must not keep the running proxy from the new state.
       this.#options.log.error({ error: reason(error) }, "the proxy's state was not saved")
     }
     try {
-      await this.#push()
+      await this.#push(turn)
       if (this.#failures > 0) this.#options.log.info('proxy connected')
       this.#failures = 0
     } catch (error) {
@@ -148,20 +156,18 @@ export class ProxyLink {
     }
   }
 
-  async #push(): Promise<void> {
+  async #push({ snapshot, secrets }: Turn): Promise<void> {
     const { connect = connectPush, paths, log } = this.#options
     this.#connection ??= connect(paths.proxySocket)
     const connection = this.#connection
     // Secrets first: a snapshot may name an identity that is new.
-    if (this.#secrets !== null && this.#sent.secrets !== this.#secrets) {
-      const secrets = this.#secrets
+    if (secrets !== null && this.#sent.secrets !== secrets) {
       const reply = await connection.send({ type: 'secrets', secrets }, applyTimeoutMs)
       // Sent again only when they change or the proxy comes back: it would say the same.
       this.#sent.secrets = secrets
       if (reply.type !== 'applied')
         log.error({ reason: failure(reply) }, 'the proxy refused its certificates')
     }
-    const snapshot = this.#snapshot
     if (
       snapshot !== null &&
       this.#sent.snapshot !== snapshot.hash &&
@@ -206,18 +212,18 @@ export class ProxyLink {
   }
 
   /** Before pushing, so that a proxy that starts at any moment finds what it needs. */
-  async #save(): Promise<void> {
+  async #save({ snapshot, secrets }: Turn): Promise<void> {
     const { paths } = this.#options
     if (this.#good === null) {
       this.#good = await readForeign(join(paths.proxyState, 'snapshot.json')).catch(() => null)
     }
-    if (this.#secrets !== null) {
-      const text = JSON.stringify(this.#secrets)
+    if (secrets !== null) {
+      const text = JSON.stringify(secrets)
       if (text !== this.#saved.secrets) await this.#write('secrets.json', text)
       this.#saved.secrets = text
     }
-    if (this.#snapshot !== null && this.#rejected?.hash !== this.#snapshot.hash) {
-      const text = JSON.stringify(this.#snapshot)
+    if (snapshot !== null && this.#rejected?.hash !== snapshot.hash) {
+      const text = JSON.stringify(snapshot)
       if (text !== this.#saved.snapshot) await this.#write('snapshot.json', text)
       this.#saved.snapshot = text
     }
