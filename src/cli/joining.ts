@@ -127,6 +127,9 @@ async function joinOne(joining: Joining): Promise<void> {
   const signer = await session.signer()
   const roots = await session.roots()
   const named = config.services.map(({ name, namespace }) => ({ name, namespace }))
+  // A host that control no longer signs for looks joined, and needs everything anew all the same.
+  const record = (await signer.hosts()).find(({ host }) => host === config.host)
+  const unsigned = record === undefined || record.revoked
   const result = await joinHost(
     remote.host,
     {
@@ -151,7 +154,7 @@ async function joinOne(joining: Joining): Promise<void> {
       registered: () => isRegistered(registry, config),
       reconnect: remote.reconnect,
       timers: flags.timers,
-      force: flags.force,
+      force: flags.force || unsigned,
       timeoutSeconds: flags.timeout,
       signal,
     },

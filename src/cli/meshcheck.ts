@@ -101,12 +101,7 @@ function checkOneHost(view: HostView, findings: Findings): void {
   const { host, report, reportAge } = view
   const look = `meshctl check host ${host}`
   if (view.health === 'revoked') {
-    findings.warn(
-      'hosts',
-      host,
-      'is revoked at control',
-      `meshctl leave ${host}, or meshctl join ${host} --force`,
-    )
+    findings.warn('hosts', host, 'is revoked at control', `meshctl leave ${host}, or meshctl join ${host}`)
     return
   }
   if (view.health === 'gone') {

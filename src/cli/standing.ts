@@ -18,7 +18,7 @@ export async function checkStanding(
   const known = Object.entries(contexts).find(([, { mesh }]) => mesh === joined.mesh)
   // Without a name it is the remains of a join.
   if (known === undefined || joined.host === '') return
-  const again = `meshctl join ${joined.host} --force puts it back; meshctl leave ${joined.host} takes it out for good`
+  const again = `meshctl join ${joined.host} puts it back; meshctl leave ${joined.host} takes it out for good`
   try {
     const signer = await openSigner(store, ...known, say)
     const record = (await signer.hosts()).find(({ host }) => host === joined.host)

@@ -22,7 +22,7 @@ test('what control thinks of a host: signs for it, has revoked it, does not know
   await joinHost(place.plane, 'vm1', ['web'])
   assert.deepEqual(await standing('vm1'), ['ok signs for vm1 | '])
   await place.plane.operator().revoke('vm1')
-  assert.match((await standing('vm1'))[0] ?? '', /^error has revoked vm1.*\| meshctl join vm1 --force/)
+  assert.match((await standing('vm1'))[0] ?? '', /^error has revoked vm1.*\| meshctl join vm1/)
   assert.match((await standing('vm9'))[0] ?? '', /^error does not know vm9/)
   // A mesh that this machine does not operate: nobody to ask.
   assert.deepEqual(await standing('vm1', 'other'), [])
