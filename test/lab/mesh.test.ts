@@ -135,7 +135,9 @@ test('a host that is cut off is left alone by the others and comes back by itsel
   await lab.cut('vm2')
   try {
     // A request that was sent into the cut waits for its caller's patience, once per standing link of each worker.
-    await until('vm1 to use v1 only', async () => (await answering('vm1', 100)) === 'v1', { timeoutMs: 60_000 })
+    await until('vm1 to use v1 only', async () => (await answering('vm1', 100)) === 'v1', {
+      timeoutMs: 60_000,
+    })
     // Alone, it still has itself.
     await until('vm2 to use itself', async () => (await answering('vm2', 5)) === 'v2', { timeoutMs: 60_000 })
   } finally {
