@@ -141,9 +141,15 @@ export class Identity {
     const lives = this.leafs().map(lifeOf)
     const wait =
       this.#failures > 0
-        ? backoff(retry, this.#failures - 1, random())
+        ? Math.min(backoff(retry, this.#failures - 1, random()), this.#patience())
         : Math.max(0, this.#delay()) + Math.min(...lives, 86_400_000) * spread * random()
     this.#sleepUntil(clock.now() + wait)
+  }
+
+  /** No pause may eat up what is left of a certificate; where nothing is left, there is no hurry. */
+  #patience(): number {
+    const left = this.notAfter() - this.#options.clock.now()
+    return left > 0 ? Math.max(1000, left / 8) : retry.max
   }
 
   /** By the wall clock, looked at every few minutes: the monotonic one stands still while a machine sleeps. */

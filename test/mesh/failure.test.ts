@@ -100,10 +100,14 @@ recorded('control down: traffic goes on, renewals wait and recover', async (reco
   const load = mesh.load(vm3, { as: 1 })
   await mesh.control.stop()
   await assert.rejects(vm1.agent?.renew(true) ?? assert.fail(), { code: 'MSH0401' })
-  await until('the report to say so', async () => {
-    const { report } = await vm1.status()
-    return report.problems.some((problem) => problem.includes('due and not renewed'))
-  })
+  await until(
+    'the report to say so, after three quarters of their life',
+    async () => {
+      const { report } = await vm1.status()
+      return report.problems.some((problem) => problem.includes('due and not renewed'))
+    },
+    25_000,
+  )
   await load.more(100)
   const before = (await vm1.status()).report.certificateNotAfter
   await mesh.control.start()
