@@ -4,16 +4,30 @@ import { spawnSync } from 'node:child_process'
 import { globSync } from 'node:fs'
 
 const suites = {
-  unit: ['test/*.test.ts', 'test/!(lab|mesh|golden|gates)/**/*.test.ts'],
+  unit: ['test/*.test.ts', 'test/!(lab|mesh|gates)/**/*.test.ts'],
+  // Whole programs: the command, agent and proxy as processes, a real Consul, the static tools. Not in `unit`.
+  program: [
+    'test/{gates,install}.test.ts',
+    'test/{agent,proxy}/main.test.ts',
+    'test/cli/{objects,status,usage}.test.ts',
+    'test/registry/{consul,tls}.test.ts',
+  ],
   mesh: ['test/mesh/**/*.test.ts'],
   lab: ['test/lab/**/*.test.ts'],
 } as const satisfies Record<string, readonly string[]>
 
+type Suite = keyof typeof suites
+
+function filesOf(name: string): string[] {
+  if (!(name in suites)) return [name]
+  const found = globSync([...suites[name as Suite]])
+  const apart: readonly string[] = name === 'unit' ? globSync([...suites.program]) : []
+  return found.filter((file) => !apart.includes(file)).toSorted()
+}
+
 const asked = process.argv.slice(2)
 const all = asked.length === 0
-const files = (all ? Object.keys(suites) : asked).flatMap((name) =>
-  name in suites ? globSync([...suites[name as keyof typeof suites]]).toSorted() : [name],
-)
+const files = (all ? Object.keys(suites) : asked).flatMap(filesOf)
 const node = (args: readonly string[]): boolean =>
   spawnSync(process.execPath, ['--disable-warning=ExperimentalWarning', ...args], { stdio: 'inherit' })
     .status === 0
