@@ -1,31 +1,20 @@
 // The transaction that puts a host into the mesh: phases in order, each undone when a later one fails. The host's own
 // dead-man timer does the same when this process or the link dies.
-import { createHash, randomBytes } from 'node:crypto'
 import { systemClock } from '../../clock.ts'
 import { MeshError, reason } from '../../errors.ts'
-import { gatherFacts, type HostFacts } from '../../host/facts.ts'
+import { gatherFacts } from '../../host/facts.ts'
 import type { Host } from '../../host/host.ts'
-import { compareInventory, takeInventory, type Inventory } from '../../host/inventory.ts'
-import { must } from '../../host/local.ts'
-import { failed, preflight, unfit, type Finding } from '../../host/preflight.ts'
-import {
-  currentRelease,
-  prepareRelease,
-  pruneReleases,
-  releaseFolder,
-  sendRelease,
-  useRelease,
-  type Release,
-} from '../../host/release.ts'
+import { takeInventory } from '../../host/inventory.ts'
+import { failed, preflight, unfit } from '../../host/preflight.ts'
+import { prepareRelease, pruneReleases, releaseFolder, sendRelease, useRelease } from '../../host/release.ts'
 import { installResolver, removeResolver } from '../../host/resolver.ts'
-import type { HostConfig } from '../../model/host.ts'
 import { listens } from '../../model/service.ts'
 import { pathsUnder } from '../../paths.ts'
+import { entitled, isCurrent } from './current.ts'
 import { arm, disarm, lock, undo, unlock, whileAlive, type UndoKind } from './guard.ts'
+import { ownHostKey } from './hostkey.ts'
 import {
-  changedUnits,
   enroll,
-  hasTimers,
   makeJournal,
   makeUser,
   readConfig,
@@ -34,6 +23,7 @@ import {
   writeConfig,
   writeUnits,
 } from './install.ts'
+import { makeJob, type Job } from './job.ts'
 import {
   abortReason,
   agentReady,
@@ -44,33 +34,12 @@ import {
   until,
   verifyHost,
 } from './probe.ts'
+import { rollBack } from './rollback.ts'
 import { joinPhases, type JoinOptions, type JoinPhase, type JoinResult, type Report } from './types.ts'
-import { cronLines, hostUnits } from './unitfiles.ts'
+import { cronLines } from './unitfiles.ts'
 
 const { journal } = pathsUnder()
 const defaultTimeoutSeconds = 60
-
-/** What the phases hand on to each other. */
-interface Job {
-  host: Host
-  readonly options: JoinOptions
-  readonly report: Report<JoinPhase>
-  readonly id: string
-  phase: JoinPhase
-  config: HostConfig
-  facts: HostFacts
-  findings: Finding[]
-  release: Release | null
-  /** host.json of the joined host that this updates; null: a first join. */
-  previous: HostConfig | null
-  /** How the host is before anything; null until `snapshot`. */
-  before: Inventory | null
-  outside: string | null
-  grant: { grant: string; roots: string } | null
-  socketChanged: boolean
-  /** How far it came, for the undoing. */
-  readonly did: { lock: boolean; armed: boolean; granted: boolean; started: boolean }
-}
 
 /**
  * Puts a host into the mesh, or brings a joined one up to date. Throws MSH0504 (preflight, nothing changed), MSH0508
@@ -82,23 +51,7 @@ export async function joinHost(
   report: Report<JoinPhase>,
 ): Promise<JoinResult> {
   const began = systemClock.monotonic()
-  const job: Job = {
-    host,
-    options,
-    report,
-    id: randomBytes(8).toString('hex'),
-    phase: 'connect',
-    config: options.config,
-    facts: options.facts as HostFacts,
-    findings: [],
-    release: null,
-    previous: null,
-    before: null,
-    outside: null,
-    grant: null,
-    socketChanged: false,
-    did: { lock: false, armed: false, granted: false, started: false },
-  }
+  const job = makeJob(host, options, report)
   const result = (outcome: JoinResult['outcome']): JoinResult => ({
     outcome,
     findings: job.findings,
@@ -109,7 +62,7 @@ export async function joinHost(
     await step(job, 'connect', connect)
     await step(job, 'preflight', check)
     await step(job, 'snapshot', snapshot)
-    if (options.force !== true && (await upToDate(job))) {
+    if (options.force !== true && (await isCurrent(job))) {
       await unlock(host, job.id)
       for (const phase of joinPhases.slice(joinPhases.indexOf('dead-man'))) report(phase, 'skipped', '')
       return result('unchanged')
@@ -196,29 +149,6 @@ async function snapshot(job: Job): Promise<string> {
   return job.previous === null ? `${Object.keys(job.before).length} entries` : 'an update of a joined host'
 }
 
-/** Whether the host has all of this already and works. */
-async function upToDate(job: Job): Promise<boolean> {
-  const { host, options, previous } = job
-  if (previous === null) return false
-  job.release = await prepareRelease(options.release ?? releaseFolder(), job.facts.arch)
-  if ((await currentRelease(host)) !== job.release.release.hash) return false
-  if (bare(previous) !== bare(job.config)) return false
-  const wanted = await hostUnits(job.release.folder, {
-    ipv6: job.facts.ipv6,
-    timers: options.timers,
-    workers: job.config.workers,
-  })
-  if ((await changedUnits(host, wanted)).length > 0) return false
-  // Those wanted are among the units above; those not wanted must be gone.
-  if (!options.timers && (await hasTimers(host))) return false
-  return (await agentReady(host, job.config)) === true
-}
-
-/** A config without what only the host holds. */
-function bare(config: HostConfig): string {
-  return JSON.stringify({ ...config, registry: { ...config.registry, token: null } })
-}
-
 async function protect(job: Job): Promise<string> {
   const { host, before, previous } = job
   const folder = job.options.release ?? releaseFolder()
@@ -255,18 +185,6 @@ async function askGrant(job: Job): Promise<string | null> {
   job.grant = await options.requestGrant(key)
   job.did.granted = true
   return 'single use'
-}
-
-/** What a host's certificates depend on. */
-function entitled(config: HostConfig): string {
-  const services = config.services.map(({ name, namespace }) => `${namespace}/${name}`).toSorted()
-  return JSON.stringify([
-    config.mesh,
-    config.trustDomain,
-    config.host,
-    config.signers,
-    [...new Set(services)],
-  ])
 }
 
 async function enrolHost(job: Job): Promise<string | null> {
@@ -347,82 +265,4 @@ async function finish(job: Job): Promise<string> {
 
 function timing(job: Job, signal: AbortSignal): { timeoutMs: number; signal: AbortSignal } {
   return { timeoutMs: (job.options.timeoutSeconds ?? defaultTimeoutSeconds) * 1000, signal }
-}
-
-/** Undoes what was done and says in the error how the host is now. */
-async function rollBack(job: Job, error: unknown): Promise<MeshError> {
-  const { did, options, phase } = job
-  const cause = error instanceof MeshError ? error : new MeshError('MSH0507', reason(error), { cause: error })
-  if (!did.armed) {
-    if (did.lock) await unlock(job.host, job.id).catch(() => null)
-    return cause
-  }
-  job.report(phase, 'undo', '')
-  const details: string[] = [...cause.details]
-  const first = job.previous === null
-  try {
-    const host = await reachable(job)
-    const complaints = await undo(host, first ? 'all' : 'previous')
-    if (complaints.length > 0) details.push(...complaints)
-    const differences = first ? compareInventory(job.before ?? {}, await takeInventory(host)) : []
-    if (differences.length > 0) details.push('the host differs from how it was:', ...differences)
-    else if (complaints.length === 0)
-      details.push(first ? 'the host is as it was' : 'the installation from before is back')
-    if (host !== job.host) host.close()
-  } catch (undoing) {
-    details.push(
-      `the host could not be reached for undoing (${reason(undoing)}); its dead-man timer undoes everything within a minute or two`,
-    )
-  }
-  const elsewhere: [boolean, string, () => Promise<void>][] = [
-    [first && did.started, 'removing it from the registry', options.deregister],
-    [first && did.granted, 'revoking its grant', options.revoke],
-    [
-      !first && did.granted,
-      'restoring what it may speak for',
-      async () => await options.entitle?.(job.previous?.services ?? []),
-    ],
-  ]
-  for (const [needed, what, run] of elsewhere) {
-    if (!needed) continue
-    await run().catch((failure: unknown) => {
-      // Control that has never heard of the host has nothing to take back.
-      const unknown = failure instanceof MeshError && failure.code === 'MSH0410'
-      if (!unknown) details.push(`${what} failed: ${reason(failure)}`)
-    })
-  }
-  job.report(phase, 'undo', details.at(-1) ?? '')
-  const plain = cause.message.replace(`${job.host.label}: `, '')
-  return new MeshError('MSH0506', `${job.host.label}: ${phase}: ${plain}`, {
-    hint: cause.hint,
-    details,
-    cause: error,
-  })
-}
-
-/** The connection, or a new one where it was lost. */
-async function reachable(job: Job): Promise<Host> {
-  try {
-    await job.host.run('true', { timeoutMs: 10_000 })
-    return job.host
-  } catch (error) {
-    if (job.options.reconnect === null) throw error
-    return await job.options.reconnect()
-  }
-}
-
-/**
- * The host's own public SSH key, for this machine. A machine without sshd is pinned by a key made of its machine id:
- * nobody can log in with it, it only tells whether a later join is the same machine.
- */
-async function ownHostKey(host: Host): Promise<string> {
-  const text = await must(
-    host,
-    'read the host key',
-    'cat /etc/ssh/ssh_host_ed25519_key.pub 2>/dev/null || cat /etc/machine-id',
-  )
-  if (text.startsWith('ssh-')) return text.trim().split(' ').slice(0, 2).join(' ')
-  const part = (bytes: Buffer): Buffer => Buffer.concat([Buffer.from([0, 0, 0, bytes.length]), bytes])
-  const digest = createHash('sha256').update(`meshctl ${text.trim()}`).digest()
-  return `ssh-ed25519 ${Buffer.concat([part(Buffer.from('ssh-ed25519')), part(digest)]).toString('base64')}`
 }
