@@ -2,21 +2,10 @@
 // without touching listeners. Reading goes into one buffer shared by all connections of the process where Node lets us:
 // no allocation per read.
 import type net from 'node:net'
+import type { Channel, Owner } from './channel.ts'
 import { Outlet } from './outlet.ts'
 
 const readBytes = 65536
-
-/** What a connection tells its owner. Never called again after `closed`. */
-export interface Owner {
-  /** Bytes arrived. `buffer` is borrowed until return: whoever keeps some copies them. */
-  bytes(buffer: Buffer, start: number, end: number): void
-  /** The peer will send no more. */
-  ended(): void
-  /** What was written has left; go on writing. */
-  drained(): void
-  /** Both ways are over; `error` says why when it was not in order. */
-  closed(error: Error | null): void
-}
 
 // Borrowed by every connection in turn: between two reads nobody may look into it.
 const shared = Buffer.allocUnsafeSlow(readBytes)
@@ -41,7 +30,7 @@ interface UserBuffer {
   readonly useUserBuffer?: (buffer: Buffer) => void
 }
 
-export class Connection {
+export class Connection implements Channel {
   readonly socket: net.Socket
   owner: Owner
   bytesIn: number

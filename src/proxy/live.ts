@@ -90,7 +90,7 @@ export interface Scope {
   readonly isSecure: boolean
   /** Monotonic time at which the peer's certificate ends, and with it the connection as soon as it is idle. */
   readonly until: number
-  /** Added to every request of this connection: x-forwarded-client-cert on a link; '' none. */
+  /** x-forwarded-client-cert of every request of this connection; '' none. */
   readonly clientCertificate: string
   /** Every request gets this answer; null: they are served. */
   readonly refusal: { readonly cause: Cause; readonly detail: string } | null

@@ -1,19 +1,19 @@
-// Opaque bytes both ways between two connections, each end passed on by itself (half-close), the faster side held back.
-import type { Connection, Owner } from '../net/connection.ts'
+// Opaque bytes both ways between two channels, each end passed on by itself (half-close), the faster side held back.
+import type { Channel, Owner } from '../net/channel.ts'
 
 export interface PumpEnd {
-  /** Exactly once, when both connections are over. `failed`: which side broke off in disorder first. */
+  /** Exactly once, when both channels are over. `failed`: which side broke off in disorder first. */
   pumped(failed: 'downstream' | 'upstream' | null, error: Error | null): void
 }
 
 class Side implements Owner {
-  readonly own: Connection
+  readonly own: Channel
   readonly name: 'downstream' | 'upstream'
   readonly pump: Pump
   other: Side | null
   isHolding: boolean
 
-  constructor(pump: Pump, own: Connection, name: 'downstream' | 'upstream') {
+  constructor(pump: Pump, own: Channel, name: 'downstream' | 'upstream') {
     this.pump = pump
     this.own = own
     this.name = name
@@ -45,15 +45,15 @@ class Side implements Owner {
 }
 
 export class Pump {
-  readonly downstream: Connection
-  readonly upstream: Connection
+  readonly downstream: Channel
+  readonly upstream: Channel
   #end: PumpEnd
   #open: number
   #failed: 'downstream' | 'upstream' | null
   #error: Error | null
 
-  /** Owns both connections from now on. */
-  constructor(downstream: Connection, upstream: Connection, end: PumpEnd) {
+  /** Owns both channels from now on. */
+  constructor(downstream: Channel, upstream: Channel, end: PumpEnd) {
     this.downstream = downstream
     this.upstream = upstream
     this.#end = end

@@ -1,4 +1,4 @@
-// The chunked transfer coding (RFC 9112 7.1), scanned while its bytes pass by unchanged.
+// The chunked transfer coding (RFC 9112 7.1), taken apart where its bytes lie: runs of data, then the trailer section.
 import { COLON, CR, LF, SP, TAB, hashOf, hex, text, token } from './bytes.ts'
 import { Fault } from './fault.ts'
 
@@ -44,17 +44,17 @@ const VALUE = 17
 const VALUE_LF = 18
 const DONE = 19
 
-/**
- * Finds the end of one chunked message. Trailers are checked like headers; a caller that does not pass them on cuts the
- * bytes from `trailer` to the end and sends CRLF instead.
- */
-export class ChunkScanner {
+/** Reads one chunked message after the other, whatever pieces they come in. Keeps no data. */
+export class ChunkReader {
   /** Bytes of data seen so far, without framing. */
   data = 0
-  /** Whether the message has trailers, known from the moment their first byte is seen. */
-  hasTrailer = false
-  /** In the buffer of the last `feed`: where the trailer section (at the latest its final CRLF) begins; -1: not in it. */
-  trailer = -1
+  /** In the buffer of the last `read`: the run of data that it met, [from, to); empty where it met none. */
+  from = 0
+  to = 0
+  /** The message is over. After that, and after a fault, only `reset` makes sense. */
+  isDone = false
+  /** The trailer section of a message that is over, field lines and final empty line; null: it has none. Checked already. */
+  trailers: Buffer | null = null
   #state = SIZE_FIRST
   #left = 0
   #digits = 0
@@ -66,8 +66,10 @@ export class ChunkScanner {
   /** Makes it ready for the next message. */
   reset(): void {
     this.data = 0
-    this.hasTrailer = false
-    this.trailer = -1
+    this.from = 0
+    this.to = 0
+    this.isDone = false
+    this.trailers = null
     this.#state = SIZE_FIRST
     this.#left = 0
     this.#digits = 0
@@ -77,29 +79,43 @@ export class ChunkScanner {
   }
 
   /**
-   * Reads buf[start, end) and keeps nothing of it. Returns the offset just behind the message's end, -1 when all is
-   * consumed and more must come, or a `Fault` code (< -1). After the end or a fault only `reset` makes sense.
+   * Reads buf[start, end) up to the end of the first run of data in it, or of the message, or of what is there. Returns
+   * the offset behind what was read (there is data where `from < to`), or a `Fault` code (< -1).
    */
-  feed(buf: Buffer, start: number, end: number): number {
-    this.trailer = this.#state >= LINE && this.#state < DONE ? start : -1
+  read(buf: Buffer, start: number, end: number): number {
     let at = start
+    this.from = this.to = start
+    let section = this.#state >= LINE ? start : -1
     while (at < end) {
       if (this.#state === DATA) {
         const take = Math.min(this.#left, end - at)
+        this.from = at
         at += take
+        this.to = at
         this.#left -= take
         this.data += take
-        if (this.#left > 0) return -1
-        this.#state = DATA_CR
-        continue
+        if (this.#left === 0) this.#state = DATA_CR
+        return at
       }
       const fault = this.#state < DATA ? this.#sizeByte(buf[at]!) : this.#otherByte(buf[at]!)
       if (fault < 0) return fault
       at++
-      if (this.#state === DONE) return at
-      if (this.#state === LINE && this.trailer < 0) this.trailer = at
+      if (this.#state === LINE && section < 0) section = at
+      if (this.#state === DONE) {
+        this.#keepSection(buf, section, at)
+        this.isDone = true
+        // The final empty line alone is no trailer section.
+        if (this.trailers?.length === 2) this.trailers = null
+        return at
+      }
     }
-    return -1
+    if (section >= 0) this.#keepSection(buf, section, at)
+    return at
+  }
+
+  #keepSection(buf: Buffer, from: number, to: number): void {
+    const part = Buffer.from(buf.subarray(from, to))
+    this.trailers = this.trailers === null ? part : Buffer.concat([this.trailers, part])
   }
 
   /** A byte of the chunk-size line; 0 or a fault. */
@@ -187,7 +203,6 @@ export class ChunkScanner {
           this.#state = END_LF
           return 0
         }
-        this.hasTrailer = true
         this.#nameHash = token[byte]!
         this.#state = NAME
         if (byte === LF) return Fault.bareLf

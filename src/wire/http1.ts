@@ -79,6 +79,19 @@ export function parseResponse(
   return fault < 0 ? fault : at - start
 }
 
+/**
+ * Parses a whole trailer section (field lines and the final empty line) in buf[start, end). Returns the bytes that it takes or
+ * a fault. Which names may stand there is chunk.ts's business.
+ */
+export function parseTrailers(buf: Buffer, start: number, end: number, head: Head, limits: HeadLimits): number {
+  head.begin(buf)
+  frame.reset()
+  const at = fields(buf, start, end, head, limits.maxHeaders)
+  if (at <= 0) return at < 0 ? at : Fault.trailer
+  head.size = at - start
+  return at - start
+}
+
 /** What the framing fields of the message under the parser said; one for the process, since parsing never yields. */
 class Frame {
   hosts = 0

@@ -1,14 +1,26 @@
-// The chunk scanner alone: ends, trailers, counts, limits.
+// The chunk reader alone: ends, data, trailers, counts, limits.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { ChunkScanner } from '../../src/wire/chunk.ts'
+import { ChunkReader } from '../../src/wire/chunk.ts'
 import { faultName } from '../../src/wire/fault.ts'
 
-const scan = (text: string): { end: number; scanner: ChunkScanner } => {
-  const scanner = new ChunkScanner()
-  const buf = Buffer.from(`##${text}`, 'latin1')
-  const end = scanner.feed(buf, 2, buf.length)
-  return { end: end > 0 ? end - 2 : end, scanner }
+/** Where the message ends, -1: not in these bytes, or a fault; `body`: its data. */
+function readAll(reader: ChunkReader, buf: Buffer, start: number): { end: number; body: string } {
+  let body = ''
+  let at = start
+  while (at < buf.length) {
+    at = reader.read(buf, at, buf.length)
+    if (at < 0) return { end: at, body }
+    body += buf.latin1Slice(reader.from, reader.to)
+    if (reader.isDone) return { end: at, body }
+  }
+  return { end: -1, body }
+}
+
+const scan = (text: string): { end: number; body: string; reader: ChunkReader } => {
+  const reader = new ChunkReader()
+  const { end, body } = readAll(reader, Buffer.from(`##${text}`, 'latin1'), 2)
+  return { end: end > 0 ? end - 2 : end, body, reader }
 }
 
 test('the end is just behind the final empty line, what follows is not touched', () => {
@@ -17,40 +29,38 @@ test('the end is just behind the final empty line, what follows is not touched',
   assert.equal(scan('3\r\nabc\r\n0\r\n\r').end, -1)
 })
 
-test('a scanner is ready again after reset, whatever it met', () => {
-  const scanner = new ChunkScanner()
-  const bad = Buffer.from('z')
-  assert.ok(scanner.feed(bad, 0, 1) < -1)
-  scanner.reset()
+test('a reader is ready again after reset, whatever it met', () => {
+  const reader = new ChunkReader()
+  assert.ok(reader.read(Buffer.from('z'), 0, 1) < -1)
+  reader.reset()
   const good = Buffer.from('2\r\nok\r\n0\r\n\r\n')
-  assert.equal(scanner.feed(good, 0, good.length), good.length)
-  assert.equal(scanner.data, 2)
-  assert.equal(scanner.hasTrailer, false)
+  assert.deepEqual(readAll(reader, good, 0), { end: good.length, body: 'ok' })
+  assert.equal(reader.data, 2)
+  assert.equal(reader.trailers, null)
 })
 
-test('the trailer section is shown to callers that cut it off, however it is split', () => {
-  const text = '3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n'
-  const first = text.indexOf('X-Sum')
-  const whole = scan(text)
-  assert.equal(whole.scanner.trailer, first + 2)
-  assert.equal(whole.scanner.hasTrailer, true)
+test('data and trailer section come out whole, however the message is split', () => {
+  const text = '3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\nX-Sum: 1\r\n\r\n'
   for (let cut = 1; cut < text.length; cut++) {
-    const scanner = new ChunkScanner()
-    let kept = ''
-    for (const part of [text.slice(0, cut), text.slice(cut)]) {
-      const buf = Buffer.from(part)
-      const end = scanner.feed(buf, 0, buf.length)
-      assert.ok(end >= -1)
-      kept += part.slice(0, scanner.trailer >= 0 ? scanner.trailer : part.length)
+    for (let second = cut; second < text.length; second++) {
+      const reader = new ChunkReader()
+      let body = ''
+      for (const part of [text.slice(0, cut), text.slice(cut, second), text.slice(second)]) {
+        const read = readAll(reader, Buffer.from(part), 0)
+        assert.ok(read.end >= -1)
+        body += read.body
+      }
+      assert.equal(body, 'abcdefg')
+      assert.equal(reader.trailers?.toString('latin1'), 'X-Sum: 1\r\n\r\n', `cut at ${cut} and ${second}`)
+      assert.ok(reader.isDone)
     }
-    assert.equal(kept, '3\r\nabc\r\n0\r\n', `cut at ${cut}`)
   }
 })
 
 test('chunks of one byte are allowed while their framing stays within bounds of Go and nginx', () => {
-  const { end, scanner } = scan(`${'1\r\nx\r\n'.repeat(20000)}0\r\n\r\n`)
+  const { end, reader } = scan(`${'1\r\nx\r\n'.repeat(20000)}0\r\n\r\n`)
   assert.ok(end > 0)
-  assert.equal(scanner.data, 20000)
+  assert.equal(reader.data, 20000)
 })
 
 test('a size of 13 digits is counted exactly, one more is refused', () => {
@@ -60,8 +70,8 @@ test('a size of 13 digits is counted exactly, one more is refused', () => {
 })
 
 test('sizes that together pass 2^53 are refused before their data', () => {
-  const scanner = new ChunkScanner()
-  scanner.data = Number.MAX_SAFE_INTEGER - 2
+  const reader = new ChunkReader()
+  reader.data = Number.MAX_SAFE_INTEGER - 2
   const buf = Buffer.from('5\r\n')
-  assert.equal(faultName(scanner.feed(buf, 0, 3)), 'chunk_overflow')
+  assert.equal(faultName(reader.read(buf, 0, 3)), 'chunk_overflow')
 })

@@ -1,5 +1,6 @@
 // Reads a stream of messages with our codecs, in pieces, as a connection does.
-import { ChunkScanner } from '../../src/wire/chunk.ts'
+import assert from 'node:assert/strict'
+import { ChunkReader } from '../../src/wire/chunk.ts'
 import { Head } from '../../src/wire/head.ts'
 import { faultName, parseRequest, parseResponse } from '../../src/wire/http1.ts'
 
@@ -35,8 +36,9 @@ export function read(bytes: Buffer, cuts: readonly number[] = [], options: ReadO
   const limits = { maxHeadBytes, maxHeaders }
   const reading: Reading = { messages: [], fault: '', open: false }
   const head = new Head()
-  const chunks = new ChunkScanner()
+  const chunks = new ChunkReader()
   let body: Buffer[] = []
+  let raw: Buffer[] = []
   let left = 0
   let state: 'head' | 'length' | 'chunked' | 'close' | 'opaque' = 'head'
   let seen = 0
@@ -71,6 +73,7 @@ export function read(bytes: Buffer, cuts: readonly number[] = [], options: ReadO
           upgrade: head.upgrade !== '' || head.method === 'CONNECT',
         })
         body = []
+        raw = []
         left = head.contentLength
         chunks.reset()
         if (head.upgrade !== '' || head.method === 'CONNECT') state = 'opaque'
@@ -80,12 +83,19 @@ export function read(bytes: Buffer, cuts: readonly number[] = [], options: ReadO
         if (state === 'opaque' || state === 'head') reading.messages.at(-1)!.complete = true
         if (state === 'head' && !head.keepAlive) state = 'opaque'
       } else if (state === 'chunked') {
-        const before = at
-        const next = chunks.feed(buf, at, end)
-        body.push(Buffer.from(buf.subarray(before, next > 0 ? next : end)))
-        if (next < -1) reading.fault = faultName(next)
-        at = next > 0 ? next : end
-        if (next > 0) finish(dechunk(Buffer.concat(body)))
+        const next = chunks.read(buf, at, end)
+        if (next < 0) {
+          reading.fault = faultName(next)
+          at = end
+          continue
+        }
+        body.push(Buffer.from(buf.subarray(chunks.from, chunks.to)))
+        raw.push(Buffer.from(buf.subarray(at, next)))
+        at = next
+        if (!chunks.isDone) continue
+        const content = Buffer.concat(body)
+        assert.deepEqual(content, dechunk(Buffer.concat(raw)))
+        finish(content)
       } else {
         const take = state === 'close' ? end - at : Math.min(left, end - at)
         body.push(Buffer.from(buf.subarray(at, at + take)))
@@ -111,7 +121,7 @@ export function read(bytes: Buffer, cuts: readonly number[] = [], options: ReadO
   }
 }
 
-/** The content of a chunked body that the scanner has accepted, taken apart in the plainest way. */
+/** The content of a chunked body that the reader has accepted, taken apart in the plainest way. */
 function dechunk(raw: Buffer): Buffer {
   const parts: Buffer[] = []
   let at = 0

@@ -1,12 +1,10 @@
 // The loop pick endpoint → connect → head. A retry is another turn of it; it ends when response bytes have gone out.
-import type { Head } from '../../wire/head.ts'
-import type { Upstream } from '../codec/client1.ts'
-import { isIdempotent, mayMove, mayRetryReset } from '../filter/retry.ts'
 import { backoff } from '../../net/backoff.ts'
+import { isIdempotent, mayMove, mayRetryReset } from '../filter/retry.ts'
+import type { Upstream } from './ends.ts'
 import { nothingQueued } from './exchange.ts'
 import type { Exchange } from './exchange.ts'
 import { Done, run, runData } from './filter.ts'
-import { composeRequest } from './forward.ts'
 import { causes } from './reply.ts'
 import type { Cause } from './reply.ts'
 
@@ -15,9 +13,8 @@ const replayLimit = 65_536
 /** Before an endpoint is tried a second time; Envoy's base. */
 const retryDelays = { base: 25, max: 250 }
 
-/** The request's filters have run: compose its head and make the first try. `x.head` is set for all tries. */
-export function dispatch(x: Exchange, head: Head): void {
-  x.head = composeRequest(x, head)
+/** The request's filters have let it pass: make the first try. */
+export function dispatch(x: Exchange): void {
   if (x.route === null) {
     x.downstream.refuse(x, causes.noRoute, '')
     return
@@ -47,24 +44,26 @@ export function attempt(x: Exchange): void {
   endpoint.pool(x.scope.dialAs).acquire(x)
 }
 
-/** A connection is there: the head and what is known of the body leave in one write. */
+/** A connection is there: the head and what is known of the body leave together. */
 export function connected(x: Exchange, upstream: Upstream): void {
   x.upstream = upstream
-  upstream.begin(x)
   if (x.chain.onConnect !== null && run(x.chain.onConnect, x) === Done) return
   const retry = x.route?.retry
   if (retry !== undefined && retry.perTryTimeout > 0) x.armTry(retry.perTryTimeout)
-  const { queue } = x
-  const out = queue.length === 0 ? x.head! : Buffer.concat([x.head!, ...queue])
-  if (!mayRepeatLater(x)) dropQueue(x)
-  const isRoom = upstream.write(out)
-  if (x.requestHeld && isRoom) {
-    x.requestHeld = false
-    x.downstream.connection.release()
-  } else if (!isRoom && !x.requestHeld && !x.requestDone) {
+  const isRoom = upstream.send(x, x.downstream.head(x))
+  if (x.queued > replayLimit) dropQueue(x)
+  if (isRoom) releaseRequest(x)
+  else if (!x.requestHeld && !x.requestDone) {
     x.requestHeld = true
-    x.downstream.connection.hold()
+    x.downstream.hold()
   }
+}
+
+/** Upstream can take more of the request. */
+export function releaseRequest(x: Exchange): void {
+  if (!x.requestHeld) return
+  x.requestHeld = false
+  x.downstream.release()
 }
 
 /** Nothing was sent: another endpoint may take it, whatever the method. */
@@ -94,7 +93,7 @@ export function broken(x: Exchange, upstream: Upstream, cause: Cause, detail: st
   }
   endpoint?.failed()
   // Closed by the peer just as it was taken from the pool: nothing came back, and the method says that twice does no harm.
-  if (cause === causes.reset && upstream.uses > 1 && !upstream.hasBytes && isRepeatable(x) && mayMove(x)) {
+  if (cause === causes.reset && upstream.isReused && !upstream.hasBytes && isRepeatable(x) && mayMove(x)) {
     x.moves++
     // The endpoint itself is not to blame.
     x.tried?.pop()
@@ -112,26 +111,33 @@ export function retry(x: Exchange): void {
   else x.armRetry(backoff(retryDelays, x.retries - 1))
 }
 
-/** Bytes of the request body, framing included. Borrowed until return. */
+/** Bytes of the request body. Borrowed until return. */
 export function requestBytes(x: Exchange, buffer: Buffer, start: number, end: number): void {
-  if (x.responseDone) return
+  if (x.responseDone || start === end) return
   x.bytesIn += end - start
-  const copy = Buffer.from(buffer.subarray(start, end))
-  if (x.chain.onRequestData !== null && runData(x.chain.onRequestData, x, copy) === Done) return
+  const { onRequestData } = x.chain
+  if (onRequestData !== null && runData(onRequestData, x, buffer.subarray(start, end)) === Done) return
   const { upstream } = x
   if (upstream === null || x.replayable) {
-    if (upstream !== null && x.queued + copy.length > replayLimit) dropQueue(x)
+    if (upstream !== null && x.queued + (end - start) > replayLimit) dropQueue(x)
     else {
-      if (x.queue === nothingQueued) x.queue = [copy]
-      else x.queue.push(copy)
-      x.queued += copy.length
+      if (x.queue === nothingQueued) x.queue = []
+      x.queue.push(Buffer.from(buffer.subarray(start, end)))
+      x.queued += end - start
     }
   }
-  const isRoom = upstream === null ? x.queued < replayLimit : upstream.write(copy)
+  const isRoom = upstream === null ? x.queued < replayLimit : upstream.body(x, buffer, start, end)
   if (!isRoom && !x.requestHeld) {
     x.requestHeld = true
-    x.downstream.connection.hold()
+    x.downstream.hold()
   }
+}
+
+/** The request is whole. */
+export function requestEnd(x: Exchange, trailers: string[] | null): void {
+  x.requestDone = true
+  x.requestTrailers = trailers
+  if (x.upstream !== null && !x.responseDone) x.upstream.finish(x)
 }
 
 /** The exchange lets go of its endpoint and connection, whatever state they are in. */
@@ -144,20 +150,15 @@ export function leave(x: Exchange): void {
     if (x.waiting) endpoint.pool(x.scope.dialAs).forget(x)
   }
   x.upstream = null
-  if (upstream !== null && upstream.x === x) upstream.destroy()
+  upstream?.abandon(x)
   x.responseHeld = false
 }
 
+/** The body cannot be sent a second time from here on. */
 function dropQueue(x: Exchange): void {
   x.queue = nothingQueued
   x.queued = 0
   x.replayable = false
-}
-
-/** Whether the request may still be needed for another try once it has been sent. */
-function mayRepeatLater(x: Exchange): boolean {
-  // The peer's proxy may say that it never reached the application: then any method may go elsewhere.
-  return x.queued <= replayLimit
 }
 
 function isRepeatable(x: Exchange): boolean {

@@ -2,12 +2,11 @@
 // process have one shape.
 import { Deadline } from '../../net/wheel.ts'
 import type { Expiring } from '../../net/wheel.ts'
-import type { Upstream } from '../codec/client1.ts'
-import type { Downstream } from '../codec/server1.ts'
 import type { ClusterState } from '../cluster/cluster.ts'
 import type { EndpointState } from '../cluster/endpoint.ts'
 import type { Core } from '../core.ts'
 import type { Live, LiveRoute, Scope, Target } from '../live.ts'
+import type { Downstream, Upstream } from './ends.ts'
 import type { Chain } from './filter.ts'
 
 /** Tags of an exchange's deadlines. */
@@ -34,22 +33,29 @@ export class Exchange implements Expiring {
   method: string
   path: string
   authority: string
-  minor: 0 | 1
+  /** The caller speaks HTTP/1.0, HTTP/1.1 or HTTP/2. */
+  version: 0 | 1 | 2
+  /** `websocket`, or '': nothing that we know how to tunnel. */
   upgrade: string
   userAgent: string
   requestId: string
-  /** Lines that filters add to the request, each with its CRLF. */
-  requestLines: string
+  /** The id is ours: upstream has to be told. */
+  isNewId: boolean
+  /** Value of x-forwarded-client-cert for upstream; '' none. */
+  clientCertificate: string
+  /** Fields that filters add to the request: name (lower case), value, name, value … */
+  requestAdds: string[] | null
   /** Header names (lower case) that filters replace or remove; null: none. */
   requestDrops: string[] | null
-  requestChunked: boolean
+  /** Nobody has told the length of the body. */
+  isUnsized: boolean
   /** Whether the downstream connection goes on after this exchange. */
   keepAlive: boolean
-  /** The head as sent upstream; kept for another try. */
-  head: Buffer | null
   /** Body bytes that are not sent yet, or kept for another try. `nothingQueued` is shared: put in one's own to add. */
   queue: Buffer[]
   queued: number
+  /** Behind the body, as `requestAdds`. */
+  requestTrailers: string[] | null
   /** `queue` holds the body from its first byte. */
   replayable: boolean
   requestDone: boolean
@@ -74,11 +80,10 @@ export class Exchange implements Expiring {
 
   // The response.
   status: number
-  responseLines: string
+  /** As `requestAdds`. */
+  responseAdds: string[] | null
   responseStarted: boolean
   responseDone: boolean
-  /** The upstream's body ends with its connection; downstream gets chunks. */
-  encode: boolean
   /** Upstream is not read, because downstream cannot take more. */
   responseHeld: boolean
 
@@ -111,17 +116,19 @@ export class Exchange implements Expiring {
     this.method = ''
     this.path = ''
     this.authority = ''
-    this.minor = 1
+    this.version = 1
     this.upgrade = ''
     this.userAgent = ''
     this.requestId = ''
-    this.requestLines = ''
+    this.isNewId = false
+    this.clientCertificate = ''
+    this.requestAdds = null
     this.requestDrops = null
-    this.requestChunked = false
+    this.isUnsized = false
     this.keepAlive = true
-    this.head = null
     this.queue = nothingQueued
     this.queued = 0
+    this.requestTrailers = null
     this.replayable = true
     this.requestDone = false
     this.requestHeld = false
@@ -135,10 +142,9 @@ export class Exchange implements Expiring {
     this.moves = 0
     this.retrying = false
     this.status = 0
-    this.responseLines = ''
+    this.responseAdds = null
     this.responseStarted = false
     this.responseDone = false
-    this.encode = false
     this.responseHeld = false
     this.flag = ''
     this.reason = ''

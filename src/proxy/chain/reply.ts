@@ -99,20 +99,26 @@ const phrases: Readonly<Record<number, string>> = {
   505: 'HTTP Version Not Supported',
 }
 
-/**
- * The whole response as bytes. `status` 0 stands for the cause's own. `detail` may hold what a peer sent: it is cut down
- * to printable ASCII.
- */
+/** What a local reply says in words. `detail` may hold what a peer sent: it is cut down to printable ASCII. */
+export function replyText(reason: Cause, detail: string): string {
+  return `meshctl: ${reason.text}${detail === '' ? '' : `: ${printable(detail)}`}\n`
+}
+
+export function phraseOf(status: number): string {
+  return phrases[status] ?? 'Error'
+}
+
+/** The whole reply as bytes of HTTP/1.1. `status` 0 stands for the cause's own. */
 export function localReply(
   reason: Cause,
   detail: string,
   options: { status: number; method: string; close: boolean; requestId: string },
 ): Buffer {
   const status = options.status === 0 ? reason.status : options.status
-  const body = `meshctl: ${reason.text}${detail === '' ? '' : `: ${printable(detail)}`}\n`
+  const body = replyText(reason, detail)
   const id = options.requestId === '' ? '' : `x-request-id: ${printable(options.requestId)}\r\n`
   const head =
-    `HTTP/1.1 ${status} ${phrases[status] ?? 'Error'}\r\ncontent-type: text/plain\r\n` +
+    `HTTP/1.1 ${status} ${phraseOf(status)}\r\ncontent-type: text/plain\r\n` +
     `content-length: ${body.length}\r\nx-meshctl-reason: ${reason.reason}\r\n${id}` +
     `${options.close ? 'connection: close\r\n' : ''}\r\n`
   return Buffer.from(options.method === 'HEAD' ? head : head + body, 'latin1')

@@ -3,7 +3,7 @@
 import net from 'node:net'
 import tls from 'node:tls'
 import { Connection, Reading } from '../../net/connection.ts'
-import type { Owner } from '../../net/connection.ts'
+import type { Owner } from '../../net/channel.ts'
 import { Deadline } from '../../net/wheel.ts'
 import type { Expiring } from '../../net/wheel.ts'
 import { causes } from '../chain/reply.ts'

@@ -8,7 +8,7 @@ import { connected, connectFailed } from '../chain/attempt.ts'
 import type { Exchange } from '../chain/exchange.ts'
 import { causes } from '../chain/reply.ts'
 import type { Cause } from '../chain/reply.ts'
-import { Upstream } from '../codec/client1.ts'
+import { Client1 } from '../codec/client1.ts'
 import { isIdempotent } from '../filter/retry.ts'
 import { Dial } from './dial.ts'
 import type { Dialer } from './dial.ts'
@@ -23,9 +23,9 @@ const freshFor = 500
 export class Pool implements Dialer, Expiring {
   readonly endpoint: EndpointState
   readonly identity: string
-  #idle: Upstream[]
+  #idle: Client1[]
   /** Idle and busy ones. */
-  #all: Set<Upstream>
+  #all: Set<Client1>
   #dials: Set<Dial>
   #pending: Exchange[]
   #sweep: Deadline
@@ -69,7 +69,7 @@ export class Pool implements Dialer, Expiring {
   }
 
   /** A connection is free and healthy. */
-  release(upstream: Upstream): void {
+  release(upstream: Client1): void {
     const x = this.#pending.length === 0 ? undefined : this.#pending.shift()
     if (x !== undefined) {
       x.waiting = false
@@ -89,7 +89,7 @@ export class Pool implements Dialer, Expiring {
   }
 
   /** A connection is gone. */
-  remove(upstream: Upstream): void {
+  remove(upstream: Client1): void {
     this.#all.delete(upstream)
     const place = this.#idle.indexOf(upstream)
     if (place >= 0) this.#idle.splice(place, 1)
@@ -157,7 +157,7 @@ export class Pool implements Dialer, Expiring {
     return this.endpoint.config.via === 'link' ? linkIdle : plainIdle
   }
 
-  #take(x: Exchange): Upstream | null {
+  #take(x: Exchange): Client1 | null {
     for (;;) {
       const upstream = this.#idle.pop()
       if (upstream === undefined) return null
@@ -179,7 +179,7 @@ export class Pool implements Dialer, Expiring {
   }
 
   #keep(connection: Connection, epoch: number): void {
-    const upstream = new Upstream(this, connection, epoch)
+    const upstream = new Client1(this, connection, epoch)
     connection.owner = upstream
     this.#all.add(upstream)
     if (this.#isClosed) upstream.destroy()

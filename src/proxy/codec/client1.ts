@@ -1,14 +1,17 @@
 // HTTP/1.1 upstream: one connection of a pool, one exchange at a time. Bytes that nobody asked for end the connection.
-import type { Connection, Owner } from '../../net/connection.ts'
-import { ChunkScanner } from '../../wire/chunk.ts'
+import type { Owner } from '../../net/channel.ts'
+import type { Connection } from '../../net/connection.ts'
+import { ChunkReader } from '../../wire/chunk.ts'
 import { Head } from '../../wire/head.ts'
-import { faultName, parseResponse } from '../../wire/http1.ts'
+import { faultName, parseResponse, parseTrailers } from '../../wire/http1.ts'
 import { answered, interim, responseBytes, responseDone, switched } from '../chain/answer.ts'
-import { broken } from '../chain/attempt.ts'
+import { broken, releaseRequest } from '../chain/attempt.ts'
+import type { Headers, Upstream } from '../chain/ends.ts'
 import type { Exchange } from '../chain/exchange.ts'
 import { causes } from '../chain/reply.ts'
 import { describe, isHandshakeAlert } from '../cluster/dial.ts'
 import type { Pool } from '../cluster/pool.ts'
+import { composeChunk, composeEnd, composeRequest } from './write1.ts'
 
 const AwaitHead = 0
 const Length = 1
@@ -20,73 +23,109 @@ const head = new Head()
 /** Interim responses to one request; more is a peer that never answers. */
 const maxInterim = 16
 
-export class Upstream implements Owner {
+export class Client1 implements Upstream, Owner {
   readonly pool: Pool
   readonly connection: Connection
   /** Of the certificate it was made with. */
   readonly epoch: number
-  x: Exchange | null
-  /** Exchanges that were begun on it. */
-  uses: number
   idleSince: number
   /** Ended or destroyed: never to be used again. */
   isOver: boolean
-  /** Response bytes of the current exchange have arrived. */
   hasBytes: boolean
+  #x: Exchange | null
+  /** Exchanges that were begun on it. */
+  #uses: number
   #state: number
   #left: number
   #keepAlive: boolean
+  #isHeld: boolean
   #interims: number
   #partial: Buffer | null
-  #scanner: ChunkScanner | null
+  #chunks: ChunkReader | null
 
   constructor(pool: Pool, connection: Connection, epoch: number) {
     this.pool = pool
     this.connection = connection
     this.epoch = epoch
-    this.x = null
-    this.uses = 0
     this.idleSince = 0
     this.isOver = false
     this.hasBytes = false
+    this.#x = null
+    this.#uses = 0
     this.#state = AwaitHead
     this.#left = 0
     this.#keepAlive = true
+    this.#isHeld = false
     this.#interims = 0
     this.#partial = null
-    this.#scanner = null
+    this.#chunks = null
   }
 
-  begin(x: Exchange): void {
-    this.x = x
-    this.uses++
+  // --- from the chain
+
+  get isReused(): boolean {
+    return this.#uses > 1
+  }
+
+  send(x: Exchange, request: Headers): boolean {
+    this.#x = x
+    this.#uses++
     this.hasBytes = false
     this.#state = AwaitHead
     this.#interims = 0
+    const { queue } = x
+    const first = composeRequest(x, request)
+    if (queue.length === 0 && !(x.isUnsized && x.requestDone)) return this.connection.write(first)
+    const parts = [first]
+    for (const bytes of queue) parts.push(x.isUnsized ? composeChunk(bytes, 0, bytes.length) : bytes)
+    if (x.isUnsized && x.requestDone) parts.push(composeEnd(x.requestTrailers))
+    return this.connection.write(Buffer.concat(parts))
   }
 
-  /** Takes the buffer over; false: hold the source until `drained`. */
-  write(buffer: Buffer): boolean {
-    return this.connection.write(buffer)
+  body(x: Exchange, buffer: Buffer, start: number, end: number): boolean {
+    if (x.isUnsized) return this.connection.write(composeChunk(buffer, start, end))
+    return this.connection.copy(buffer, start, end)
   }
+
+  finish(x: Exchange): void {
+    if (x.isUnsized) this.connection.write(composeEnd(x.requestTrailers))
+  }
+
+  hold(): void {
+    if (this.#isHeld) return
+    this.#isHeld = true
+    this.connection.hold()
+  }
+
+  release(): void {
+    if (!this.#isHeld) return
+    this.#isHeld = false
+    this.connection.release()
+  }
+
+  abandon(x: Exchange): void {
+    if (this.#x === x) this.destroy()
+  }
+
+  letGo(x: Exchange, isWhole: boolean): void {
+    if (!isWhole || !head.keepAlive || !x.requestDone) return
+    this.#x = null
+    this.pool.release(this)
+  }
+
+  // --- from the pool
 
   destroy(): void {
     this.isOver = true
-    this.x = null
+    this.#x = null
     this.connection.destroy()
     this.pool.remove(this)
   }
 
-  /** The connection becomes a tunnel and never returns to the pool. */
-  detach(): Connection {
-    this.isOver = true
-    this.x = null
-    this.pool.remove(this)
-    return this.connection
-  }
+  // --- from the connection
 
   bytes(buffer: Buffer, start: number, end: number): void {
-    const { x } = this
+    const x = this.#x
     if (x === null) {
       // Unasked: the start of somebody else's response, or a fault of the peer.
       if (!this.isOver) this.destroy()
@@ -99,16 +138,12 @@ export class Upstream implements Owner {
 
   ended(): void {
     if (this.isOver) return
-    if (this.x !== null && this.#state === UntilClose) this.#finish(this.x)
+    if (this.#x !== null && this.#state === UntilClose) this.#finish(this.#x, null)
     else this.#lost(null)
   }
 
   drained(): void {
-    const { x } = this
-    if (x !== null && x.requestHeld) {
-      x.requestHeld = false
-      x.downstream.connection.release()
-    }
+    if (this.#x !== null) releaseRequest(this.#x)
   }
 
   closed(error: Error | null): void {
@@ -116,8 +151,8 @@ export class Upstream implements Owner {
   }
 
   #lost(error: Error | null): void {
-    const { x } = this
-    const isAlert = !this.hasBytes && this.uses === 1 && isHandshakeAlert(error)
+    const x = this.#x
+    const isAlert = !this.hasBytes && this.#uses === 1 && isHandshakeAlert(error)
     this.destroy()
     if (x === null) return
     // An alert before anything else: the peer's TLS never took the request in.
@@ -171,20 +206,18 @@ export class Upstream implements Owner {
 
   #final(x: Exchange, data: Buffer, at: number, to: number): void {
     this.#keepAlive = head.keepAlive && x.upgrade === ''
-    let end = to
-    let isDone = false
     if (head.chunked) {
       this.#state = Chunks
-      this.#scanner ??= new ChunkScanner()
-      this.#scanner.reset()
-      end = this.#scan(data, at, to)
-      if (end < -1) {
-        this.#fault(x, end)
-        return
-      }
-      isDone = end >= 0
-      if (!isDone) end = to
-    } else if (head.contentLength >= 0) {
+      this.#chunks ??= new ChunkReader()
+      this.#chunks.reset()
+      if (!answered(x, this, head, data, at, at, false, at < to) || this.#x !== x) return
+      this.#chunked(x, data, at, to)
+      x.downstream.flush(x)
+      return
+    }
+    let end = to
+    let isDone = false
+    if (head.contentLength >= 0) {
       this.#state = Length
       end = Math.min(to, at + head.contentLength)
       this.#left = head.contentLength - (end - at)
@@ -194,52 +227,70 @@ export class Upstream implements Owner {
     }
     // Bytes behind the response: nobody asked for them, so what follows on this connection cannot be trusted.
     if (end < to) this.#keepAlive = false
-    if (!answered(x, this, head, data, at, end, isDone)) return
-    if (isDone && this.x === x) this.#finish(x)
+    if (!answered(x, this, head, data, at, end, isDone, false)) return
+    if (isDone && this.#x === x) this.#finish(x, null)
   }
 
   #upgrade(x: Exchange, data: Buffer, at: number, to: number): void {
-    if (x.upgrade === '' || head.upgrade !== x.upgrade) this.#fault(x, 0)
-    else switched(x, this, head, data, at, to)
+    if (x.upgrade === '' || head.upgrade !== x.upgrade) {
+      this.#fault(x, 0)
+      return
+    }
+    this.isOver = true
+    this.#x = null
+    this.pool.remove(this)
+    switched(x, head, this.connection, at === to ? null : Buffer.from(data.subarray(at, to)))
   }
 
   #body(x: Exchange, buffer: Buffer, start: number, end: number): void {
+    if (this.#state === Chunks) {
+      this.#chunked(x, buffer, start, end)
+      return
+    }
     let to = end
     let isDone = false
     if (this.#state === Length) {
       to = Math.min(end, start + this.#left)
       this.#left -= to - start
       isDone = this.#left === 0
-    } else if (this.#state === Chunks) {
-      to = this.#scan(buffer, start, end)
-      if (to < -1) {
-        this.#fault(x, to)
-        return
-      }
-      isDone = to >= 0
-      if (!isDone) to = end
     }
     if (to < end) this.#keepAlive = false
     responseBytes(x, this, buffer, start, to)
-    if (isDone && this.x === x) this.#finish(x)
+    if (isDone && this.#x === x) this.#finish(x, null)
   }
 
-  #scan(buffer: Buffer, start: number, end: number): number {
-    return this.#scanner!.feed(buffer, start, end)
+  #chunked(x: Exchange, buffer: Buffer, start: number, end: number): void {
+    const chunks = this.#chunks!
+    let at = start
+    while (!chunks.isDone) {
+      if (at === end) return
+      at = chunks.read(buffer, at, end)
+      if (at < 0) {
+        this.#fault(x, at)
+        return
+      }
+      responseBytes(x, this, buffer, chunks.from, chunks.to)
+      if (this.#x !== x) return
+    }
+    if (at < end) this.#keepAlive = false
+    const { trailers } = chunks
+    if (trailers === null) this.#finish(x, null)
+    else {
+      const taken = parseTrailers(trailers, 0, trailers.length, head, x.live.settings)
+      if (taken < 0) this.#fault(x, taken)
+      else this.#finish(x, head)
+    }
   }
 
   /** Back to the pool before the exchange hears of its end: the next request may want this connection. */
-  #finish(x: Exchange): void {
-    this.x = null
-    if (x.responseHeld) {
-      x.responseHeld = false
-      this.connection.release()
-    }
+  #finish(x: Exchange, trailers: Headers | null): void {
+    this.#x = null
+    this.release()
     if (this.#state !== UntilClose && this.#keepAlive && x.requestDone && !this.connection.isEnded) {
       this.pool.release(this)
     } else {
       this.destroy()
     }
-    responseDone(x)
+    responseDone(x, trailers)
   }
 }

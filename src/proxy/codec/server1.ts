@@ -1,30 +1,37 @@
 // HTTP/1.1 downstream: one accepted connection, its requests one after the other. Pipelined requests wait their turn in
-// the buffer, which is bounded.
-import type { Connection, Owner } from '../../net/connection.ts'
+// the stash, which is bounded.
+import type { Channel, Owner } from '../../net/channel.ts'
+import type { Connection } from '../../net/connection.ts'
 import { Deadline } from '../../net/wheel.ts'
 import type { Expiring } from '../../net/wheel.ts'
-import { ChunkScanner } from '../../wire/chunk.ts'
 import { Head } from '../../wire/head.ts'
 import { faultName, faultStatus, parseRequest } from '../../wire/http1.ts'
-import { attempt, dispatch, leave, requestBytes, retry } from '../chain/attempt.ts'
-import { Exchange, RouteDeadline, TryDeadline } from '../chain/exchange.ts'
+import { releaseResponse } from '../chain/answer.ts'
+import { leave, requestBytes, requestEnd } from '../chain/attempt.ts'
+import { exchangeOf, filterRequest, proceed } from '../chain/begin.ts'
+import type { Downstream, Headers } from '../chain/ends.ts'
+import type { Exchange } from '../chain/exchange.ts'
 import { Done, run, Wait } from '../chain/filter.ts'
+import { expired, settle } from '../chain/finish.ts'
 import { blame, causes, localReply } from '../chain/reply.ts'
 import type { Cause } from '../chain/reply.ts'
-import { mayRetryReset } from '../filter/retry.ts'
 import type { Core } from '../core.ts'
-import type { Live, Scope, Target } from '../live.ts'
+import type { Live, Scope } from '../live.ts'
+import type { Guest, Guests } from '../listener/guests.ts'
 import { Pump } from '../pump.ts'
 import type { PumpEnd } from '../pump.ts'
-import type { Guest, Guests } from '../listener/guests.ts'
+import { Body1 } from './body1.ts'
 import { Stash } from './stash.ts'
+import { flushResponse, pairsOf, writeData, writeEnd, writeResponse } from './write1.ts'
 
-// One for the process: a head is parsed and forwarded within one call.
+// One for the process: a head is parsed and forwarded within one call, mostly.
 const head = new Head()
+/** Whose request `head` holds; null: nobody's any more. */
+let headOf: Exchange | null = null
+const nothing = Buffer.alloc(0)
+
 /** How long bytes of a refused request are read and thrown away, so that the reply is not lost in a reset. */
 const lingerMs = 2000
-/** A link whose certificate has ended is closed when nothing came for so long. */
-const linkQuietMs = 500
 /** How long a caller that has sent its end may still wait for its answer: most have simply gone. A link never half-closes. */
 const halfClosedMs = 5000
 
@@ -33,24 +40,26 @@ const HeadDeadline = 2
 const LingerDeadline = 3
 const HalfDeadline = 4
 
-export class Downstream implements Owner, Expiring, Guest, PumpEnd {
+export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
   readonly core: Core
   readonly connection: Connection
   readonly scope: Scope
   readonly #guests: Guests
   #x: Exchange | null
+  /** The head of the request, for another try or a filter that waits. */
+  #raw: Buffer
+  readonly #body: Body1
   readonly #stash: Stash
   #isFeeding: boolean
   #isLingering: boolean
-  #bodyLeft: number
-  #scanner: ChunkScanner | null
+  /** A filter of the exchange waits. */
+  #isWaiting: boolean
+  /** The response goes out in chunks, and the last one is still to come. */
   #isChunked: boolean
   #lastUsed: number
   #idle: Deadline
   #timing: Deadline | null
   #pump: Pump | null
-  /** The head of an exchange whose filter waits. */
-  #waitingHead: Buffer | null
 
   constructor(core: Core, connection: Connection, scope: Scope, guests: Guests) {
     this.core = core
@@ -58,19 +67,19 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
     this.scope = scope
     this.#guests = guests
     this.#x = null
+    this.#raw = nothing
+    this.#body = new Body1()
     this.#stash = new Stash(connection)
     this.#isFeeding = false
     this.#isLingering = false
-    this.#bodyLeft = 0
-    this.#scanner = null
+    this.#isWaiting = false
     this.#isChunked = false
     this.#idle = new Deadline(this, IdleDeadline)
     this.#timing = null
     this.#pump = null
-    this.#waitingHead = null
     connection.owner = this
     guests.add(this)
-    core.wheel.arm(this.#idle, Math.max(Math.min(this.#idleTimeout, scope.until - core.wheel.now), 0))
+    core.wheel.arm(this.#idle, this.#idleTimeout)
     this.#lastUsed = core.wheel.now
     if (connection.isClosed) this.closed(null)
   }
@@ -96,19 +105,13 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
       this.connection.end()
     } else if (!x.requestDone) {
       this.cut(x, causes.clientGone, 'the request ended early')
-    } else if (this.scope.isSecure) {
-      this.cut(x, causes.clientGone, '')
     } else {
       this.core.wheel.arm((this.#timing = new Deadline(this, HalfDeadline)), halfClosedMs)
     }
   }
 
   drained(): void {
-    const x = this.#x
-    if (x !== null && x.responseHeld) {
-      x.responseHeld = false
-      x.upstream?.connection.release()
-    }
+    if (this.#x !== null) releaseResponse(this.#x)
     this.#unstash()
   }
 
@@ -120,12 +123,12 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
     if (x === null) return
     blame(x, causes.clientGone, error === null ? '' : error.message)
     leave(x)
-    this.#finish(x)
+    settle(x)
   }
 
   expire(tag: number): void {
     if (tag === HeadDeadline) {
-      if (this.#x === null) this.#badHead(causes.headTimeout, 0, '')
+      if (this.#x === null) this.#refuseHead(causes.headTimeout, 0, '')
       return
     }
     if (tag === HalfDeadline) {
@@ -137,103 +140,106 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
       this.connection.destroy()
       return
     }
-    const { now } = this.core.wheel
-    const timeout = this.#idleTimeout
-    const left = Math.min(this.#lastUsed + timeout, this.scope.until) - now
-    // A link in use is not cut between two requests, when the next may be on its way: its next response says close.
-    const isQuiet = now - this.#lastUsed >= Math.min(timeout, linkQuietMs)
-    if (this.#x === null && this.#stash.isEmpty && left <= 0 && isQuiet) this.connection.end()
+    const left = this.#lastUsed + this.#idleTimeout - this.core.wheel.now
+    if (this.#x === null && this.#stash.isEmpty && left <= 0) this.connection.end()
     else this.core.wheel.arm(this.#idle, Math.max(left, 1000))
   }
 
   // --- from the chain
 
-  /** Takes the buffer over; false: hold the source until drained. */
-  write(buffer: Buffer): boolean {
-    return this.connection.write(buffer)
-  }
-
-  /** The response has gone out whole. */
-  done(x: Exchange): void {
-    x.responseDone = true
-    if (!x.requestDone) x.keepAlive = false
-    this.#finish(x)
-    if (this.#x !== x) return
-    this.#x = null
-    this.#lastUsed = this.core.wheel.now
-    if (!x.keepAlive || (this.connection.isEnded && this.#stash.isEmpty)) {
-      this.#close()
-      return
+  head(x: Exchange): Headers {
+    if (headOf !== x) {
+      // The bytes it was parsed from are long gone; this copy parses the same.
+      parseRequest(this.#raw, 0, this.#raw.length, head, x.live.settings)
+      headOf = x
     }
-    this.#unstash()
+    return head
   }
 
-  /** The response comes from us. */
+  interim(x: Exchange, response: Headers): void {
+    writeResponse(this.connection, x, response, nothing, 0, 0, false, false, false)
+  }
+
+  respond(
+    x: Exchange,
+    response: Headers,
+    buffer: Buffer,
+    start: number,
+    end: number,
+    isWhole: boolean,
+    isMore: boolean,
+  ): boolean {
+    let isChunked = false
+    if (response.contentLength < 0 && !response.bodyless) {
+      // Where nobody tells the length: chunks, or the end of the connection for those who do not know chunks.
+      if (x.version === 0) x.keepAlive = false
+      else isChunked = true
+    }
+    this.#isChunked = isChunked && !isWhole
+    return writeResponse(this.connection, x, response, buffer, start, end, isChunked, isWhole, isMore)
+  }
+
+  body(_x: Exchange, buffer: Buffer, start: number, end: number): boolean {
+    return writeData(this.connection, buffer, start, end, this.#isChunked)
+  }
+
+  finish(x: Exchange, trailers: Headers | null): void {
+    if (this.#isChunked) writeEnd(this.connection, trailers === null ? null : pairsOf(trailers))
+    this.#done(x)
+  }
+
+  flush(): void {
+    flushResponse()
+  }
+
   refuse(x: Exchange, cause: Cause, detail: string, status: number = 0): void {
     leave(x)
     blame(x, cause, detail)
-    if (!x.requestDone || x.upgrade !== '') x.keepAlive = false
-    if (this.core.draining) x.keepAlive = false
+    if (!x.requestDone || x.upgrade !== '' || this.core.draining) x.keepAlive = false
     x.status = status === 0 ? cause.status : status
     const close = !x.keepAlive
     const { method, requestId } = x
     x.responseStarted = true
-    this.write(localReply(cause, detail, { status, method, close, requestId }))
-    this.done(x)
+    this.connection.write(localReply(cause, detail, { status, method, close, requestId }))
+    this.#done(x)
   }
 
-  /**
-   * The response cannot be finished: the caller sees the connection break. `gently`: by an end; a reset could overtake the
-   * response to the request before.
-   */
-  cut(x: Exchange, cause: Cause, detail: string, gently: boolean = false): void {
-    leave(x)
-    blame(x, cause, detail)
-    x.keepAlive = false
-    x.responseDone = true
-    this.#finish(x)
-    this.#x = null
-    if (gently) this.#close()
-    else this.connection.reset()
+  cut(x: Exchange, cause: Cause, detail: string): void {
+    this.#drop(x, cause, detail)
+    this.connection.reset()
   }
 
-  /** A deadline of the exchange has passed. */
   expired(x: Exchange, tag: number): void {
-    if (tag === TryDeadline) {
-      leave(x)
-      x.endpoint?.failed()
-      if (mayRetryReset(x)) retry(x)
-      else this.refuse(x, causes.timeout, `no response within ${x.route?.retry.perTryTimeout} ms`)
-    } else if (tag === RouteDeadline) {
-      if (x.responseStarted) this.cut(x, causes.responseTimeout, `after ${x.route?.timeout} ms`)
-      else this.refuse(x, causes.timeout, `after ${x.route?.timeout} ms`)
-    } else {
-      attempt(x)
-    }
+    expired(x, tag)
   }
 
   /** A filter that waited goes on. */
   resume(x: Exchange): void {
-    const raw = this.#waitingHead
-    if (x.finished || this.#x !== x || raw === null) return
-    this.#waitingHead = null
-    // The bytes it was parsed from are long gone; this copy parses the same.
-    parseRequest(raw, 0, raw.length, head, x.live.settings)
+    if (x.finished || this.#x !== x || !this.#isWaiting) return
+    this.#isWaiting = false
     const verdict = run(x.chain.onRequest, x)
-    if (verdict === Wait) this.#waitingHead = raw
-    else if (verdict !== Done) this.#go(x)
+    if (verdict === Wait) this.#isWaiting = true
+    else if (verdict !== Done) proceed(x)
     this.#unstash()
   }
 
-  /** Both connections belong to a tunnel from here on. */
-  tunnel(x: Exchange, upstream: Connection): void {
-    x.upstream = null
-    const early = this.#stash.take()
-    if (early !== null) upstream.write(early)
+  tunnel(x: Exchange, response: Headers, upstream: Channel, early: Buffer | null): void {
+    writeResponse(this.connection, x, response, nothing, 0, 0, false, false, false)
+    if (early !== null) this.connection.write(early)
+    const stashed = this.#stash.take()
+    if (stashed !== null) upstream.write(stashed)
     this.#stash.settle()
     this.core.wheel.cancel(this.#idle)
     x.disarm()
     this.#pump = new Pump(this.connection, upstream, this)
+  }
+
+  hold(): void {
+    this.connection.hold()
+  }
+
+  release(): void {
+    this.connection.release()
   }
 
   pumped(): void {
@@ -243,7 +249,7 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
     x.bytesIn = this.#pump.upstream.bytesOut
     x.bytesOut = this.#pump.upstream.bytesIn
     leave(x)
-    this.#finish(x)
+    settle(x)
     this.#x = null
   }
 
@@ -283,152 +289,128 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
     let at = start
     while (at < end && !this.connection.isFinished && !this.connection.isClosed) {
       const x = this.#x
-      if (x === null) {
-        if (this.connection.isFull) {
-          this.#stash.add(buffer, at, end)
-          break
-        }
-        const next = this.#request(buffer, at, end, seen)
-        seen = 0
-        if (next < 0) break
-        at = next
-      } else if (x.requestDone) {
+      if ((x === null && this.connection.isFull) || x?.requestDone === true) {
         this.#stash.add(buffer, at, end)
         break
-      } else {
-        const next = this.#scan(buffer, at, end)
-        if (next < -1) {
-          this.#badBody(x, next)
-          break
-        }
-        const to = next < 0 ? end : next
-        const isLast = next >= 0
-        if (isLast) x.requestDone = true
-        if (to > at) requestBytes(x, buffer, at, to)
-        at = to
       }
+      const next = x === null ? this.#request(buffer, at, end, seen) : this.#more(x, buffer, at, end)
+      seen = 0
+      if (next < 0) break
+      at = next
     }
     this.#isFeeding = false
     const x = this.#x
     // The end came while the exchange before was under way: nobody else tells this one that its body stays incomplete.
-    if (x !== null && !x.requestDone && this.connection.isEnded && this.#stash.isEmpty)
-      this.cut(x, causes.clientGone, 'the request ended early', !x.responseStarted)
+    if (x !== null && !x.requestDone && this.connection.isEnded && this.#stash.isEmpty) {
+      if (x.responseStarted) this.cut(x, causes.clientGone, 'the request ended early')
+      else {
+        // By an end: a reset could overtake the response to the request before.
+        this.#drop(x, causes.clientGone, 'the request ended early')
+        this.#close()
+      }
+    }
   }
 
   /** Parses one head and begins its exchange. Returns the place behind what was used, -1: stop. */
   #request(buffer: Buffer, at: number, end: number, seen: number): number {
     const { live } = this.core
     if (live === null) {
-      this.#badHead(causes.notConfigured, 0, '')
+      this.#refuseHead(causes.notConfigured, 0, '')
       return -1
     }
+    headOf = null
     const taken = parseRequest(buffer, at, end, head, live.settings, seen)
     if (taken === 0) {
-      if (this.connection.isEnded) {
-        this.#close()
-        return -1
-      }
-      this.#stash.add(buffer, at, end)
-      this.#stash.seen = end - at
-      if (this.#timing === null) this.#timing = new Deadline(this, HeadDeadline)
-      if (!this.#timing.armed) this.core.wheel.arm(this.#timing, live.settings.headTimeout)
+      this.#await(buffer, at, end, live)
       return -1
     }
     if (this.#timing !== null) this.core.wheel.cancel(this.#timing)
     if (taken < 0) {
-      this.#badHead(causes.badRequest, faultStatus(taken), faultName(taken))
+      this.#refuseHead(causes.badRequest, faultStatus(taken), faultName(taken))
       return -1
     }
-    const x = this.#exchange(live)
-    const body = at + taken
-    x.requestDone = !head.chunked && head.contentLength <= 0
-    let next = body
-    if (!x.requestDone) {
-      this.#isChunked = head.chunked
-      this.#bodyLeft = head.contentLength
-      if (head.chunked) {
-        this.#scanner ??= new ChunkScanner()
-        this.#scanner.reset()
-      }
-      if (body < end) {
-        const scanned = this.#scan(buffer, body, end)
-        if (scanned < -1) {
-          this.#x = x
-          this.#badBody(x, scanned)
-          return -1
-        }
-        next = scanned < 0 ? end : scanned
-        x.requestDone = scanned >= 0
-      }
+    const x = this.#begin(live)
+    let next = at + taken
+    this.#raw = Buffer.from(buffer.subarray(at, next))
+    const verdict = filterRequest(x, head)
+    if (verdict === Done) {
+      headOf = null
+      return next
     }
-    this.#x = x
-    const verdict = run(x.chain.onRequest, x)
-    if (verdict === Done) return next
-    // Into the queue, so that it leaves in one write with the head.
-    if (next > body) requestBytes(x, buffer, body, next)
-    if (verdict === Wait) this.#waitingHead = Buffer.from(buffer.subarray(at, body))
-    else if (!x.responseDone) this.#go(x)
+    // What is here of the body goes into the queue, so that it leaves in one write with the head.
+    if (!x.requestDone && next < end) next = this.#more(x, buffer, next, end)
+    if (verdict === Wait) this.#isWaiting = true
+    else if (!x.responseDone) proceed(x)
+    // From here on the buffer belongs to somebody else.
+    headOf = null
     return next
   }
 
-  /** The request's filters have let it pass; `head` is its head. */
-  #go(x: Exchange): void {
-    const { refusal } = this.scope
-    if (refusal !== null) {
-      // It was decided for this connection: the next one may meet a service that was not there yet.
-      x.keepAlive = false
-      this.refuse(x, refusal.cause, refusal.detail)
-    } else if (head.method === 'CONNECT') {
-      x.keepAlive = false
-      this.refuse(x, causes.noConnect, '')
-    } else dispatch(x, head)
+  /** The head is not whole yet. */
+  #await(buffer: Buffer, at: number, end: number, live: Live): void {
+    if (this.connection.isEnded) {
+      this.#close()
+      return
+    }
+    this.#stash.add(buffer, at, end)
+    this.#stash.seen = end - at
+    if (this.#timing === null) this.#timing = new Deadline(this, HeadDeadline)
+    if (!this.#timing.armed) this.core.wheel.arm(this.#timing, live.settings.headTimeout)
   }
 
-  #exchange(live: Live): Exchange {
-    const target = this.scope.target(live)
-    const x = new Exchange(this.core, live, this, this.scope, target ?? this.#gone(live))
+  #begin(live: Live): Exchange {
+    const x = exchangeOf(this.core, live, this, this.scope)
     x.method = head.method
     x.path = head.target
     x.authority = head.host
-    x.minor = head.minor
-    x.keepAlive = head.keepAlive && !this.core.draining && this.#lastUsed < this.scope.until
-    x.requestChunked = head.chunked
+    x.version = head.minor
+    x.keepAlive = head.keepAlive && !this.core.draining
+    x.isUnsized = head.chunked
+    x.requestDone = !head.chunked && head.contentLength <= 0
     // Only what we know how to tunnel; other tokens are ignored, as RFC 9110 7.8 allows.
-    if (head.upgrade === 'websocket') x.upgrade = 'websocket'
-    x.userAgent = head.get('user-agent') ?? ''
-    x.requestId = head.get('x-request-id') ?? ''
-    for (const route of x.target.routes) {
-      if (route.matches !== null && !route.matches(x, head)) continue
-      x.route = route
-      x.chain = route.chain
-      break
-    }
+    if (head.upgrade === 'websocket' && head.method === 'GET') x.upgrade = 'websocket'
+    if (!x.requestDone) this.#body.begin(head)
+    this.#x = x
+    headOf = x
     return x
   }
 
-  #gone(live: Live): Target {
-    return { ...live.nowhere, destination: this.scope.destination }
-  }
-
-  /** Finds the end of the body: its place, -1: all of it and more, < -1: a fault. */
-  #scan(buffer: Buffer, start: number, end: number): number {
-    if (this.#isChunked) return this.#scanner!.feed(buffer, start, end)
-    const take = Math.min(this.#bodyLeft, end - start)
-    this.#bodyLeft -= take
-    return this.#bodyLeft === 0 ? start + take : -1
+  /** Body bytes. Returns the place behind what was used, -1: stop. */
+  #more(x: Exchange, buffer: Buffer, start: number, end: number): number {
+    const body = this.#body
+    let at = start
+    while (at < end && !body.isDone) {
+      at = body.read(buffer, at, end)
+      if (at < 0) {
+        this.#refuseBody(x, at)
+        return -1
+      }
+      requestBytes(x, buffer, body.from, body.to)
+      if (this.#x !== x) return -1
+    }
+    if (!body.isDone) return at
+    const trailers = body.trailers(x.live.settings)
+    if (typeof trailers === 'number') {
+      this.#refuseBody(x, trailers)
+      return -1
+    }
+    requestEnd(x, trailers)
+    return at
   }
 
   // --- ends
 
   /** Refused before there was a request. It is logged and counted like the rest. */
-  #badHead(cause: Cause, status: number, detail: string): void {
+  #refuseHead(cause: Cause, status: number, detail: string): void {
     const { live } = this.core
     if (live === null) {
-      this.write(localReply(cause, detail, { status, method: 'GET', close: true, requestId: '' }))
+      this.connection.write(
+        localReply(cause, detail, { status, method: 'GET', close: true, requestId: '' }),
+      )
       this.#close()
       return
     }
-    const x = new Exchange(this.core, live, this, this.scope, this.scope.target(live) ?? this.#gone(live))
+    const x = exchangeOf(this.core, live, this, this.scope)
     this.#stash.drop()
     this.#x = x
     x.requestDone = true
@@ -436,27 +418,33 @@ export class Downstream implements Owner, Expiring, Guest, PumpEnd {
     this.refuse(x, cause, detail, status)
   }
 
-  #badBody(x: Exchange, code: number): void {
+  #refuseBody(x: Exchange, code: number): void {
     const detail = faultName(code)
     if (x.responseStarted) this.cut(x, causes.badRequest, detail)
     else this.refuse(x, causes.badRequest, detail, faultStatus(code))
   }
 
-  #finish(x: Exchange): void {
-    if (x.finished) return
-    x.finished = true
-    x.duration = this.core.clock.monotonic() - x.startedAt
-    x.disarm()
-    if (x.requestHeld) {
-      x.requestHeld = false
-      this.connection.release()
-    }
-    if (x.retrying) {
-      x.retrying = false
-      if (x.cluster !== null) x.cluster.retries--
-    }
-    const { onFinish } = x.chain
-    if (onFinish !== null) for (const step of onFinish) step(x)
+  /** The response has gone out whole. */
+  #done(x: Exchange): void {
+    flushResponse()
+    x.responseDone = true
+    if (!x.requestDone) x.keepAlive = false
+    settle(x)
+    if (this.#x !== x) return
+    this.#x = null
+    this.#lastUsed = this.core.wheel.now
+    if (!x.keepAlive || (this.connection.isEnded && this.#stash.isEmpty)) this.#close()
+    else this.#unstash()
+  }
+
+  #drop(x: Exchange, cause: Cause, detail: string): void {
+    leave(x)
+    blame(x, cause, detail)
+    flushResponse()
+    x.keepAlive = false
+    x.responseDone = true
+    settle(x)
+    this.#x = null
   }
 
   /** Our end is sent; what the peer still sends is read and thrown away for a while. */

@@ -2,6 +2,8 @@
 import type { Filter } from '../chain/filter.ts'
 import type { Core } from '../core.ts'
 
+const protocols = [',"protocol":"HTTP/1.0"', ',"protocol":"HTTP/1.1"', ',"protocol":"HTTP/2"'] as const
+
 export const access: Filter = {
   name: 'access',
   onFinish(x) {
@@ -12,7 +14,7 @@ export const access: Filter = {
     lines.raw('{"time":"')
     lines.time(x.core.clock.now())
     lines.raw(scope.reporter === 'source' ? '","reporter":"source"' : '","reporter":"destination"')
-    lines.raw(x.minor === 1 ? ',"protocol":"HTTP/1.1"' : ',"protocol":"HTTP/1.0"')
+    lines.raw(protocols[x.version])
     lines.raw(',"method":"')
     lines.raw(x.method)
     lines.raw('","authority":')

@@ -7,8 +7,8 @@ import { Next } from '../chain/filter.ts'
 export const identity: Filter = {
   name: 'identity',
   onRequest(x) {
-    // forward.ts drops these names from every request; a link connection brings its own line.
-    x.requestLines += x.scope.clientCertificate
+    // These names are dropped from every request; a link connection brings its own value.
+    x.clientCertificate = x.scope.clientCertificate
     return Next
   },
 }
@@ -19,7 +19,7 @@ export const requestId: Filter = {
   onRequest(x) {
     if (x.requestId !== '') return Next
     x.requestId = uuid()
-    x.requestLines += `x-request-id: ${x.requestId}\r\n`
+    x.isNewId = true
     return Next
   },
 }
@@ -71,7 +71,7 @@ export function isProtected(name: string): boolean {
   )
 }
 
-/** The line for the application: Envoy's form of x-forwarded-client-cert. Ids are checked SPIFFE ids, free of CR and LF. */
-export function clientCertificateLine(own: string, peer: string): string {
-  return `x-forwarded-client-cert: By=${own};URI=${peer}\r\n`
+/** x-forwarded-client-cert for the application, in Envoy's form. Ids are checked SPIFFE ids, free of CR and LF. */
+export function clientCertificate(own: string, peer: string): string {
+  return `By=${own};URI=${peer}`
 }

@@ -9,7 +9,7 @@ import { compileChain } from '../chain/filter.ts'
 import { causes } from '../chain/reply.ts'
 import { ClusterState } from '../cluster/cluster.ts'
 import { EndpointState } from '../cluster/endpoint.ts'
-import { Downstream } from '../codec/server1.ts'
+import { Server1 } from '../codec/server1.ts'
 import type { Core } from '../core.ts'
 import type { Live, LiveIdentity, Scope, Target } from '../live.ts'
 import { Recent } from '../recent.ts'
@@ -75,7 +75,7 @@ export function serve(
 ): void {
   switch (target.protocol) {
     case 'http':
-      new Downstream(core, connection, scope, guests)
+      new Server1(core, connection, scope, guests)
       break
     case 'tcp':
       new Tunnel(core, live, scope, target, guests, null).adopt(connection, null)

@@ -7,9 +7,9 @@ import { Strangers } from '../../net/strangers.ts'
 import { reason } from '../../errors.ts'
 import { linkHttp1, linkTcp } from '../../snapshot/types.ts'
 import { causes, localReply } from '../chain/reply.ts'
-import { Downstream } from '../codec/server1.ts'
+import { Server1 } from '../codec/server1.ts'
 import type { Core } from '../core.ts'
-import { clientCertificateLine } from '../filter/header.ts'
+import { clientCertificate } from '../filter/header.ts'
 import type { LiveInbound, Party, Scope } from '../live.ts'
 import { Recent } from '../recent.ts'
 import { identify } from '../secret.ts'
@@ -124,7 +124,7 @@ function accept(core: Core, guests: Guests, socket: tls.TLSSocket): void {
   const left = Date.parse(certificate.valid_to) - core.clock.now()
   const scope = scopeOf(target, source, core.clock.monotonic() + left)
   const connection = new Connection(socket, nobody, null)
-  if (isHttp) new Downstream(core, connection, scope, guests)
+  if (isHttp) new Server1(core, connection, scope, guests)
   else new Tunnel(core, live, scope, target, guests, null).adopt(connection, null)
 }
 
@@ -140,7 +140,7 @@ function scopeOf(target: LiveInbound, source: Party, until: number): Scope {
     dialAs: target.spiffe,
     isSecure: true,
     until,
-    clientCertificate: clientCertificateLine(target.spiffe, source.principal),
+    clientCertificate: clientCertificate(target.spiffe, source.principal),
     refusal: null,
     recent: new Recent(),
     target: (live) => live.inboundByName.get(serverName) ?? null,

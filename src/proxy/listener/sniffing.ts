@@ -1,11 +1,12 @@
 // A connection whose protocol nobody has declared. Its first bytes decide, without delaying a protocol in which the
 // server speaks first: the opaque upstream is dialled at once, and whichever side speaks first settles it. What was
 // learned about a service port spares later connections the needless dial.
-import type { Connection, Owner } from '../../net/connection.ts'
+import type { Owner } from '../../net/channel.ts'
+import type { Connection } from '../../net/connection.ts'
 import { Deadline } from '../../net/wheel.ts'
 import type { Expiring } from '../../net/wheel.ts'
 import { sniff } from '../../wire/sniff.ts'
-import { Downstream } from '../codec/server1.ts'
+import { Server1 } from '../codec/server1.ts'
 import type { Core } from '../core.ts'
 import { logTunnel } from '../filter/access.ts'
 import type { Live, Scope, Target } from '../live.ts'
@@ -123,7 +124,7 @@ export class Sniffing implements Owner, Expiring, Guest, Listener {
   #http(first: Buffer): void {
     this.#finish()
     this.#tunnel?.discard()
-    const downstream = new Downstream(this.#core, this.#connection, this.#scope, this.#guests)
+    const downstream = new Server1(this.#core, this.#connection, this.#scope, this.#guests)
     downstream.bytes(first, 0, first.length)
   }
 

@@ -1,6 +1,7 @@
 // One opaque connection: endpoint picked, dialled (another one where that fails), then pumped. It may be dialled before
 // anybody knows whether the connection is opaque at all; then it waits to be adopted.
-import type { Connection, Owner } from '../../net/connection.ts'
+import type { Owner } from '../../net/channel.ts'
+import type { Connection } from '../../net/connection.ts'
 import { printAddress } from '../../net/addr.ts'
 import { linkTcp } from '../../snapshot/types.ts'
 import { causes } from '../chain/reply.ts'

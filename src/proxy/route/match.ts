@@ -2,10 +2,10 @@
 import { MeshError, reason } from '../../errors.ts'
 import { compileExpression } from '../../net/expression.ts'
 import type { RouteMatch, StringMatch } from '../../snapshot/types.ts'
-import type { Head } from '../../wire/head.ts'
+import type { Headers } from '../chain/ends.ts'
 import type { Exchange } from '../chain/exchange.ts'
 
-export type Predicate = (x: Exchange, head: Head) => boolean
+export type Predicate = (x: Exchange, head: Headers) => boolean
 type Test = (value: string) => boolean
 
 /** Any of the matches; null where that is always so. Throws MSH0701 for an expression that cannot be compiled. */

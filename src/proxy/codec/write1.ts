@@ -1,0 +1,210 @@
+// Heads and bodies as HTTP/1.1 writes them: the bytes as they came, minus what ends at this hop, plus what filters add,
+// composed in one standing buffer.
+import type { Connection } from '../../net/connection.ts'
+import type { Head } from '../../wire/head.ts'
+import type { Headers } from '../chain/ends.ts'
+import type { Exchange } from '../chain/exchange.ts'
+import { isMeshHeader, isProtected } from '../filter/header.ts'
+
+declare global {
+  // Node's own fast path for one-byte strings; @types/node leaves it out.
+  interface Buffer {
+    latin1Write(text: string, offset?: number, length?: number): number
+  }
+}
+
+// Grows to the largest head seen plus room for added lines; never shrinks.
+let scratch = Buffer.allocUnsafeSlow(32_768)
+const added = 4096
+/** Larger pieces of a body are not copied twice only to leave with what is before them. */
+const gatherLimit = 16_384
+
+// A response whose rest may come within the same turn waits in scratch, so that it leaves in one write: of one connection
+// at a time, from the start.
+let waiting: Connection | null = null
+let waitingBytes = 0
+
+/** Writes out what waits. */
+export function flushResponse(): boolean {
+  if (waiting === null) return true
+  const connection = waiting
+  waiting = null
+  return connection.write(copyOf(waitingBytes))
+}
+
+let drops: readonly string[] | null = null
+
+/** The request head for upstream, in a buffer of its own. */
+export function composeRequest(x: Exchange, head: Headers): Buffer {
+  flushResponse()
+  room(x.path.length + head.bound + sizeOf(x.requestAdds) + x.clientCertificate.length)
+  let at = put(x.method, 0)
+  scratch[at++] = 32
+  at = put(x.path, at)
+  at = put(x.version === 0 ? ' HTTP/1.0\r\n' : ' HTTP/1.1\r\n', at)
+  drops = x.requestDrops
+  at = head.writeLines(scratch, at, dropRequest)
+  if (x.clientCertificate !== '') at = field('x-forwarded-client-cert', x.clientCertificate, at)
+  if (x.isNewId) at = field('x-request-id', x.requestId, at)
+  at = fields(x.requestAdds, at)
+  if (x.isUnsized) at = put('transfer-encoding: chunked\r\n', at)
+  if (!head.has('x-forwarded-proto')) at = put('x-forwarded-proto: http\r\n', at)
+  if (x.upgrade !== '') at = put(`connection: upgrade\r\nupgrade: ${x.upgrade}\r\n`, at)
+  return copyOf(put('\r\n', at))
+}
+
+/**
+ * The response head for downstream, followed by the bytes of the body that came with it (`isChunked`: wrapped as a chunk; and
+ * the last one where the body is whole). `isMore`: it waits for more of its turn, until `flushResponse`.
+ */
+export function writeResponse(
+  connection: Connection,
+  x: Exchange,
+  head: Headers,
+  body: Buffer,
+  from: number,
+  to: number,
+  isChunked: boolean,
+  isWhole: boolean,
+  isMore: boolean,
+): boolean {
+  flushResponse()
+  const bytes = to - from
+  const isLarge = bytes > gatherLimit
+  room(head.reason.length + head.bound + sizeOf(x.responseAdds) + (isLarge ? 0 : bytes))
+  let at = put('HTTP/1.1 ', 0)
+  at = head.status === 200 ? put('200 ', at) : put(`${head.status} `, at)
+  at = put(head.reason, at)
+  at = put('\r\n', at)
+  // A peer proxy may say what only meshctl says; an application may not.
+  at = head.writeLines(scratch, at, x.endpoint?.config.via === 'link' ? dropHop : dropResponse)
+  at = fields(x.responseAdds, at)
+  if (head.status === 101) at = put(`connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`, at)
+  else if (head.status >= 200) {
+    if (isChunked) at = put('transfer-encoding: chunked\r\n', at)
+    if (!x.keepAlive) at = put('connection: close\r\n', at)
+    else if (x.version === 0) at = put('connection: keep-alive\r\n', at)
+  }
+  waitingBytes = put('\r\n', at)
+  waiting = connection
+  if (bytes > 0) writeData(connection, body, from, to, isChunked)
+  if (isWhole && isChunked) writeEnd(connection, null)
+  return isMore && waiting !== null ? true : flushResponse()
+}
+
+/** Body bytes (`isChunked`: as one chunk), behind what waits of the same connection. False: it is full. */
+export function writeData(
+  connection: Connection,
+  body: Buffer,
+  from: number,
+  to: number,
+  isChunked: boolean,
+): boolean {
+  const bytes = to - from
+  if (waiting !== connection || bytes > gatherLimit || waitingBytes + bytes + 16 > scratch.length) {
+    if (waiting === connection) flushResponse()
+    return isChunked ? connection.write(composeChunk(body, from, to)) : connection.copy(body, from, to)
+  }
+  if (isChunked) waitingBytes = put(`${bytes.toString(16)}\r\n`, waitingBytes)
+  waitingBytes += body.copy(scratch, waitingBytes, from, to)
+  if (isChunked) waitingBytes = put('\r\n', waitingBytes)
+  return true
+}
+
+/** The end of a chunked body. */
+export function writeEnd(connection: Connection, trailers: readonly string[] | null): boolean {
+  const end = composeEnd(trailers)
+  if (waiting !== connection) return connection.write(end)
+  if (waitingBytes + end.length > scratch.length) flushResponse()
+  else {
+    waitingBytes += end.copy(scratch, waitingBytes)
+    return true
+  }
+  return connection.write(end)
+}
+
+/** Body bytes as one chunk. */
+export function composeChunk(body: Buffer, from: number, to: number): Buffer {
+  const size = `${(to - from).toString(16)}\r\n`
+  const out = Buffer.allocUnsafe(size.length + (to - from) + 2)
+  const at = out.latin1Write(size, 0)
+  body.copy(out, at, from, to)
+  out.latin1Write('\r\n', at + (to - from))
+  return out
+}
+
+const lastChunk = Buffer.from('0\r\n\r\n', 'latin1')
+
+/** The end of a chunked body, with its trailers: name, value, name, value … */
+export function composeEnd(trailers: readonly string[] | null): Buffer {
+  if (trailers === null) return lastChunk
+  let text = '0\r\n'
+  for (let i = 0; i + 1 < trailers.length; i += 2) text += `${trailers[i]}: ${trailers[i + 1]}\r\n`
+  return Buffer.from(`${text}\r\n`, 'latin1')
+}
+
+/** The fields of a trailer section, as `composeEnd` takes them. */
+export function pairsOf(trailers: Headers): string[] {
+  const pairs: string[] = []
+  for (let i = 0; i < trailers.count; i++) {
+    const name = trailers.name(i)
+    if (!isMeshHeader(name)) pairs.push(name, trailers.value(i))
+  }
+  return pairs
+}
+
+function dropRequest(i: number, head: Head): boolean {
+  const name = head.name(i)
+  if (isMeshHeader(name)) return true
+  if (drops?.includes(name) === true) return true
+  return head.hop(i) && !isProtected(name)
+}
+
+function dropHop(i: number, head: Head): boolean {
+  return head.hop(i) && !isProtected(head.name(i))
+}
+
+function dropResponse(i: number, head: Head): boolean {
+  return isMeshHeader(head.name(i)) || dropHop(i, head)
+}
+
+/** One-byte text into scratch, where `room` was made; returns the place behind it. */
+function put(text: string, at: number): number {
+  const { length } = text
+  // A call into Node costs more than a few bytes, and a rope of pieces more still.
+  if (length > 32) return at + scratch.latin1Write(text, at)
+  for (let i = 0; i < length; i++) scratch[at++] = text.charCodeAt(i)
+  return at
+}
+
+function field(name: string, value: string, at: number): number {
+  at = put(name, at)
+  scratch[at++] = 58
+  scratch[at++] = 32
+  at = put(value, at)
+  scratch[at++] = 13
+  scratch[at++] = 10
+  return at
+}
+
+function fields(pairs: readonly string[] | null, at: number): number {
+  if (pairs === null) return at
+  for (let i = 0; i + 1 < pairs.length; i += 2) at = field(pairs[i]!, pairs[i + 1]!, at)
+  return at
+}
+
+function sizeOf(pairs: readonly string[] | null): number {
+  let bytes = 0
+  if (pairs !== null) for (const text of pairs) bytes += text.length + 4
+  return bytes
+}
+
+function copyOf(bytes: number): Buffer {
+  const out = Buffer.allocUnsafe(bytes)
+  scratch.copy(out, 0, 0, bytes)
+  return out
+}
+
+function room(bytes: number): void {
+  if (scratch.length < bytes + added) scratch = Buffer.allocUnsafeSlow((bytes + added) * 2)
+}
