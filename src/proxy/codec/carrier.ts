@@ -1,0 +1,146 @@
+// One connection that speaks HTTP/2: its session's bytes in and out. Output is gathered over a turn of the event loop, so that
+// many streams leave in one write; where few are under way it leaves at once.
+import type { Owner } from '../../net/channel.ts'
+import type { Connection } from '../../net/connection.ts'
+import type { Wheel } from '../../net/wheel.ts'
+import type { Fields } from '../../wire/h2/fields.ts'
+import { Code } from '../../wire/h2/frame.ts'
+import type { SessionLimits } from '../../wire/h2/limits.ts'
+import { Session } from '../../wire/h2/session.ts'
+import type { SessionOwner } from '../../wire/h2/session.ts'
+import type { Stream, StreamOwner } from '../../wire/h2/stream.ts'
+import { flushResponse } from './write1.ts'
+
+/** Up to so many open streams there is little to gather, and waiting for more only costs time. */
+const fewStreams = 4
+
+/** Who uses a carrier: a pool of links, or the side that serves. */
+export interface CarrierUser {
+  /** A peer's request; servers only. */
+  accept(stream: Stream): StreamOwner
+  /** A request that was no request; servers only. */
+  refused(fault: number, fields: Fields): void
+  /** The peer's limits are known, or have changed. */
+  settled(): void
+  /** The peer takes no new streams. */
+  goingAway(): void
+  /** The connection is over, and all its streams with it. */
+  closed(error: Error | null): void
+}
+
+// Carriers with output in this turn.
+let waiting: Carrier[] = []
+let isScheduled = false
+
+function flushAll(): void {
+  isScheduled = false
+  const carriers = waiting
+  waiting = []
+  for (const carrier of carriers) carrier.flush()
+}
+
+export class Carrier implements Owner, SessionOwner {
+  readonly connection: Connection
+  readonly session: Session
+  readonly #user: CarrierUser
+  readonly #wheel: Wheel
+  /** When bytes last came from the peer, on the wheel's clock. */
+  heardAt: number
+  isClosing: boolean
+
+  /** Takes the connection over and says hello. */
+  constructor(
+    role: 'client' | 'server',
+    connection: Connection,
+    user: CarrierUser,
+    wheel: Wheel,
+    limits: SessionLimits,
+  ) {
+    this.connection = connection
+    this.#user = user
+    this.#wheel = wheel
+    this.heardAt = wheel.now
+    this.isClosing = false
+    connection.owner = this
+    this.session = new Session(role, this, limits)
+  }
+
+  /** Sends what was gathered. */
+  flush(): void {
+    const { connection, session } = this
+    while (session.outEnd > 0) {
+      const isRoom = connection.write(session.take())
+      // Data that waited for room may follow at once.
+      session.written(!isRoom)
+      if (!isRoom) break
+    }
+    if (session.isDone && session.outEnd === 0 && !connection.isFinished) connection.end()
+  }
+
+  /** No new streams; the connection ends with the last one. */
+  close(): void {
+    if (this.isClosing || this.connection.isClosed) return
+    this.isClosing = true
+    this.session.goaway(Code.noError)
+    this.flush()
+  }
+
+  // --- from the connection
+
+  bytes(buffer: Buffer, start: number, end: number): void {
+    this.heardAt = this.#wheel.now
+    this.session.receive(buffer, start, end, this.heardAt)
+    flushResponse()
+    if (this.session.isDone) this.flush()
+  }
+
+  ended(): void {
+    // HTTP/2 knows no half-closed connections.
+    this.flush()
+    this.connection.destroy()
+  }
+
+  drained(): void {
+    this.session.resume()
+    this.flush()
+  }
+
+  closed(error: Error | null): void {
+    this.session.ended()
+    flushResponse()
+    this.#user.closed(error)
+  }
+
+  // --- from the session
+
+  accept(stream: Stream): StreamOwner {
+    return this.#user.accept(stream)
+  }
+
+  refused(fault: number, fields: Fields): void {
+    this.#user.refused(fault, fields)
+  }
+
+  wantsFlush(): void {
+    waiting.push(this)
+    if (isScheduled) return
+    isScheduled = true
+    // The greeting is gathered before the session is ours.
+    const session = this.session as Session | undefined
+    if (session === undefined || session.openStreams <= fewStreams) queueMicrotask(flushAll)
+    else setImmediate(flushAll)
+  }
+
+  settled(): void {
+    this.#user.settled()
+  }
+
+  goingAway(): void {
+    this.#user.goingAway()
+  }
+
+  failed(): void {
+    this.flush()
+    this.connection.end()
+  }
+}

@@ -1,0 +1,119 @@
+// HTTP/2 downstream: one accepted connection, a link from another host or a local caller's own. Its requests are
+// request2.ts's.
+import type { Connection } from '../../net/connection.ts'
+import { Deadline } from '../../net/wheel.ts'
+import type { Expiring } from '../../net/wheel.ts'
+import { faultName, faultStatus } from '../../wire/fault.ts'
+import type { Fields } from '../../wire/h2/fields.ts'
+import { defaultLimits } from '../../wire/h2/limits.ts'
+import type { SessionLimits } from '../../wire/h2/limits.ts'
+import type { Stream, StreamOwner } from '../../wire/h2/stream.ts'
+import { exchangeOf } from '../chain/begin.ts'
+import { settle } from '../chain/finish.ts'
+import { blame, causes } from '../chain/reply.ts'
+import type { Core } from '../core.ts'
+import type { Guest, Guests } from '../listener/guests.ts'
+import type { Scope } from '../live.ts'
+import { Carrier } from './carrier.ts'
+import type { CarrierUser } from './carrier.ts'
+import { Request2 } from './request2.ts'
+
+/** How often it is looked whether a connection is idle or its peer's certificate has ended. Milliseconds. */
+const lookEvery = 1000
+
+export class Server2 implements CarrierUser, Expiring, Guest {
+  readonly core: Core
+  readonly scope: Scope
+  readonly guests: Guests
+  readonly carrier: Carrier
+  readonly #look: Deadline
+  #lastUsed: number
+
+  constructor(core: Core, connection: Connection, scope: Scope, guests: Guests) {
+    this.core = core
+    this.scope = scope
+    this.guests = guests
+    this.#look = new Deadline(this, 0)
+    core.wheel.arm(this.#look, this.#patience)
+    this.#lastUsed = core.wheel.now
+    guests.add(this)
+    this.carrier = new Carrier('server', connection, this, core.wheel, limitsOf(core))
+    if (connection.isClosed) this.closed()
+  }
+
+  /** No new requests: the connection ends with those that run. */
+  close(): void {
+    this.carrier.close()
+  }
+
+  // --- from the carrier
+
+  accept(stream: Stream): StreamOwner {
+    return new Request2(this, stream)
+  }
+
+  /** Malformed, and refused already: it is logged and counted like the rest. */
+  refused(fault: number, fields: Fields): void {
+    const { live } = this.core
+    if (live === null) return
+    const x = exchangeOf(this.core, live, new Request2(this, null), this.scope)
+    x.version = 2
+    x.method = fields.method
+    x.path = fields.path
+    x.authority = fields.host
+    x.status = faultStatus(fault)
+    blame(x, causes.badRequest, faultName(fault))
+    settle(x)
+  }
+
+  settled(): void {}
+
+  goingAway(): void {}
+
+  closed(): void {
+    this.core.wheel.cancel(this.#look)
+    this.guests.delete(this)
+  }
+
+  // --- from the wheel
+
+  expire(): void {
+    const { carrier, core } = this
+    const { now } = core.wheel
+    if (carrier.session.openStreams > 0) this.#lastUsed = now
+    else this.#lastUsed = Math.max(this.#lastUsed, carrier.heardAt)
+    const left = this.#lastUsed + this.#idleTimeout - now
+    if (left <= 0 || now >= this.scope.until) {
+      // Streams that run may end; should the peer open more, or never end them, the connection goes without asking.
+      if (carrier.isClosing && now >= this.scope.until + this.#idleTimeout) carrier.connection.destroy()
+      carrier.close()
+    }
+    core.wheel.arm(this.#look, this.#patience)
+  }
+
+  // --- from the listener
+
+  drain(): boolean {
+    this.close()
+    return true
+  }
+
+  destroy(): void {
+    this.carrier.connection.destroy()
+  }
+
+  get #idleTimeout(): number {
+    return this.core.live?.settings.idleTimeout ?? 60_000
+  }
+
+  get #patience(): number {
+    return Math.min(this.#idleTimeout, lookEvery)
+  }
+}
+
+/** The limits of our configuration for what peers send. */
+function limitsOf(core: Core): SessionLimits {
+  const settings = core.live?.settings
+  if (settings === undefined) return defaultLimits
+  return { ...defaultLimits, maxFields: settings.maxHeaders, maxListBytes: settings.maxHeadBytes }
+}

@@ -1,0 +1,128 @@
+// One stream as a channel for opaque bytes: the tunnel of a CONNECT.
+import type { Channel, Owner } from '../../net/channel.ts'
+import { Code, codeName } from '../../wire/h2/frame.ts'
+import type { Session } from '../../wire/h2/session.ts'
+import type { Stream, StreamOwner } from '../../wire/h2/stream.ts'
+
+const nothing = Buffer.alloc(0)
+
+/** Until somebody owns it. What arrives then is kept from the peer's window. */
+const nobody: Owner = { bytes() {}, ended() {}, drained() {}, closed() {} }
+
+export class StreamChannel implements Channel, StreamOwner {
+  owner: Owner
+  isClosed: boolean
+  isEnded: boolean
+  isFull: boolean
+  readonly #stream: Stream
+  readonly #session: Session
+  #holds: number
+  #owed: number
+  #isFinished: boolean
+
+  /** Takes the stream over: both heads have passed. */
+  constructor(stream: Stream) {
+    this.owner = nobody
+    this.isClosed = stream.isClosed
+    this.isEnded = stream.isPeerEnded
+    this.isFull = false
+    this.#stream = stream
+    this.#session = stream.session
+    this.#holds = 0
+    this.#owed = 0
+    this.#isFinished = false
+    stream.owner = this
+  }
+
+  get bytesIn(): number {
+    return this.#stream.bytesIn
+  }
+
+  get bytesOut(): number {
+    return this.#stream.bytesOut
+  }
+
+  // --- from the owner
+
+  write(buffer: Buffer): boolean {
+    return this.copy(buffer, 0, buffer.length)
+  }
+
+  copy(buffer: Buffer, start: number, end: number): boolean {
+    if (this.isClosed || this.#isFinished) return true
+    this.isFull = !this.#session.data(this.#stream, buffer, start, end, false)
+    return !this.isFull
+  }
+
+  hold(): void {
+    this.#holds++
+  }
+
+  release(): void {
+    if (this.#holds === 0 || --this.#holds > 0) return
+    const owed = this.#owed
+    this.#owed = 0
+    if (owed > 0) this.#session.consumed(this.#stream, owed)
+  }
+
+  end(): void {
+    if (this.#isFinished || this.isClosed) return
+    this.#isFinished = true
+    this.#session.data(this.#stream, nothing, 0, 0, true)
+    this.#closeIfDone()
+  }
+
+  destroy(): void {
+    this.reset()
+  }
+
+  // --- from the stream
+
+  headers(): void {
+    // Interim responses after the final one do not exist.
+  }
+
+  data(stream: Stream, buffer: Buffer, start: number, end: number, isEnd: boolean): void {
+    if (end > start) {
+      this.owner.bytes(buffer, start, end)
+      if (this.#holds > 0) this.#owed += end - start
+      else this.#session.consumed(stream, end - start)
+    }
+    if (isEnd) this.#ended()
+  }
+
+  trailers(): void {
+    this.#ended()
+  }
+
+  /** Both what the owner calls to break off (without arguments) and what the stream tells. */
+  reset(stream?: Stream, code: number = Code.cancel): void {
+    if (this.isClosed) return
+    if (stream === undefined) {
+      this.#session.reset(this.#stream, Code.connectError)
+      this.isClosed = true
+      // Whoever destroys hears of it later, as with a socket.
+      queueMicrotask(() => this.owner.closed(null))
+      return
+    }
+    this.isClosed = true
+    this.owner.closed(new Error(codeName(code)))
+  }
+
+  writable(): void {
+    this.isFull = false
+    this.owner.drained()
+  }
+
+  #ended(): void {
+    this.isEnded = true
+    this.owner.ended()
+    this.#closeIfDone()
+  }
+
+  #closeIfDone(): void {
+    if (!this.isEnded || !this.#isFinished || this.isClosed) return
+    this.isClosed = true
+    queueMicrotask(() => this.owner.closed(null))
+  }
+}
