@@ -2,7 +2,21 @@
 // no key material. Durations are milliseconds, sizes bytes, weights integers. `hash` is over the canonical bytes of
 // everything else.
 
-export type Protocol = 'http' | 'tcp' | 'auto'
+/**
+ * What an application speaks. `http`: HTTP/1.1, or HTTP/2 where the caller speaks that; `http2`, `grpc`: HTTP/2 with prior
+ * knowledge, so HTTP/1.1 callers are translated; `tls`: opaque, routed by server name; `auto`: sniffed.
+ */
+export type Protocol = 'http' | 'http2' | 'grpc' | 'tls' | 'tcp' | 'auto'
+
+/** Declared to be HTTP of whatever version. */
+export function isHttp(protocol: Protocol): boolean {
+  return protocol === 'http' || protocol === 'http2' || protocol === 'grpc'
+}
+
+/** Declared to be bytes that are passed on as they are. */
+export function isOpaque(protocol: Protocol): boolean {
+  return protocol === 'tcp' || protocol === 'tls'
+}
 
 export interface Snapshot {
   readonly schema: 1

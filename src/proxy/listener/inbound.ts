@@ -3,6 +3,7 @@ import type net from 'node:net'
 import { printAddress } from '../../net/addr.ts'
 import type { Address } from '../../net/addr.ts'
 import { Connection } from '../../net/connection.ts'
+import { isOpaque } from '../../snapshot/types.ts'
 import { causes } from '../chain/reply.ts'
 import type { Core } from '../core.ts'
 import type { Party, Scope } from '../live.ts'
@@ -47,6 +48,6 @@ export function acceptInbound(
   }
   const connection = new Connection(socket, nobody, null)
   if (scope.refusal === null) serve(core, live, guests, connection, scope, target)
-  else if (target.protocol === 'tcp') refuseOpaque(core, live, connection, scope)
+  else if (isOpaque(target.protocol)) refuseOpaque(core, live, connection, scope)
   else new Sniffing(core, live, connection, scope, target, guests)
 }

@@ -75,8 +75,11 @@ export function serve(
 ): void {
   switch (target.protocol) {
     case 'http':
+    case 'http2':
+    case 'grpc':
       new Downstream(core, connection, scope, guests)
       break
+    case 'tls':
     case 'tcp':
       new Tunnel(core, live, scope, target, guests, null).adopt(connection, null)
       break
