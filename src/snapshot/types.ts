@@ -78,8 +78,19 @@ export interface OutboundPort {
   readonly instances: readonly string[]
   /** HTTP routes, first match wins; what matches none is answered 404, as in Istio. Empty for protocol tcp. */
   readonly routes: readonly Route[]
+  /**
+   * Where TLS goes that is passed through: the first rule that names the client's server name. What matches none goes the
+   * way of `tcp`, which a `tls` port with such rules has not: it is reset. Absent: none.
+   */
+  readonly tlsRoutes?: readonly TlsRoute[]
   /** Where opaque TCP goes. */
   readonly tcp: readonly WeightedCluster[]
+}
+
+export interface TlsRoute {
+  /** Lower case: `db.example.com`; `*.example.com`, every name below it; `*`, everything, without a name too. */
+  readonly sniHosts: readonly string[]
+  readonly clusters: readonly WeightedCluster[]
 }
 
 export interface Route {

@@ -10,7 +10,8 @@ import type { Party, Scope } from '../live.ts'
 import { Recent } from '../recent.ts'
 import type { Guests } from './guests.ts'
 import { serve } from './outbound.ts'
-import { nobody, refuseOpaque, Sniffing } from './sniffing.ts'
+import { nobody, refuseOpaque } from './refuse.ts'
+import { Sniffing } from './sniffing.ts'
 
 const stranger: Party = { principal: '', workload: '', namespace: '' }
 

@@ -14,7 +14,7 @@ import type { LiveInbound, Party, Scope } from '../live.ts'
 import { Recent } from '../recent.ts'
 import { identify } from '../secret.ts'
 import type { Guests } from './guests.ts'
-import { nobody } from './sniffing.ts'
+import { nobody } from './refuse.ts'
 import { Tunnel } from './tunnel.ts'
 
 const handshakeTimeout = 10_000
