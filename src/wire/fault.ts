@@ -52,6 +52,8 @@ export const Fault = {
   scheme: -53,
   protocol: -54,
   status: -55,
+  /** A priority that depends on its own stream (RFC 7540 5.3.1). */
+  dependency: -56,
   // HPACK: the connection is beyond repair (COMPRESSION_ERROR).
   hpackIndex: -60,
   hpackInteger: -61,
