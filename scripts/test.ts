@@ -9,7 +9,7 @@ const suites = {
   program: [
     'test/{gates,install}.test.ts',
     'test/{agent,proxy}/main.test.ts',
-    'test/cli/{objects,status,usage}.test.ts',
+    'test/cli/{objects,status,usage,wizard}.test.ts',
     'test/registry/{consul,tls}.test.ts',
   ],
   mesh: ['test/mesh/**/*.test.ts'],

@@ -14,7 +14,7 @@ export async function askText(
   question: Question & { readonly initial?: string; readonly check?: (text: string) => string | null },
 ): Promise<string> {
   const inquirer = await open(terminal, question)
-  const answer: { value: string } = await prompt(() =>
+  const answer: { value: string } = await prompt(terminal, () =>
     inquirer.prompt([
       {
         type: 'input',
@@ -28,10 +28,21 @@ export async function askText(
   return answer.value.trim()
 }
 
-export async function askSecret(terminal: Terminal, question: Question): Promise<string> {
+export async function askSecret(
+  terminal: Terminal,
+  question: Question & { readonly check?: (text: string) => string | null },
+): Promise<string> {
   const inquirer = await open(terminal, question)
-  const answer: { value: string } = await prompt(() =>
-    inquirer.prompt([{ type: 'password', name: 'value', message: question.message, mask: '*' }]),
+  const answer: { value: string } = await prompt(terminal, () =>
+    inquirer.prompt([
+      {
+        type: 'password',
+        name: 'value',
+        message: question.message,
+        mask: '*',
+        validate: (text: string) => question.check?.(text) ?? true,
+      },
+    ]),
   )
   return answer.value
 }
@@ -41,7 +52,7 @@ export async function askChoice<T extends string>(
   question: Question & { readonly choices: readonly { readonly value: T; readonly name: string }[] },
 ): Promise<T> {
   const inquirer = await open(terminal, question)
-  const answer: { value: string } = await prompt(() =>
+  const answer: { value: string } = await prompt(terminal, () =>
     inquirer.prompt([
       {
         type: 'select',
@@ -60,7 +71,7 @@ export async function askChoice<T extends string>(
 export async function confirm(terminal: Terminal, yes: boolean, message: string): Promise<boolean> {
   if (yes) return true
   const inquirer = await open(terminal, { flag: '--yes', message })
-  const answer: { value: boolean } = await prompt(() =>
+  const answer: { value: boolean } = await prompt(terminal, () =>
     inquirer.prompt([{ type: 'confirm', name: 'value', message, default: false }]),
   )
   return answer.value
@@ -80,9 +91,9 @@ async function open(terminal: Terminal, question: Question): Promise<typeof Inqu
 }
 
 /** Ctrl-C in a question. */
-async function prompt<T>(run: () => Promise<T>): Promise<T> {
+async function prompt<T>(terminal: Terminal, run: () => Promise<T>): Promise<T> {
   try {
-    return await run()
+    return await terminal.aside(run)
   } catch (error) {
     if (error instanceof Error && error.name === 'ExitPromptError') {
       throw new MeshError('MSH0102', 'aborted, no changes made')

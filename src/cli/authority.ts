@@ -1,5 +1,6 @@
 // What `meshctl init` makes or takes up again: the root, the issuing CA of control, the operator's certificate; and what
 // is on the control host already.
+import type { KeyObject } from 'node:crypto'
 import { operatorSpiffe, type ControlConfig } from '../api/signer.ts'
 import { systemClock } from '../clock.ts'
 import { MeshError } from '../errors.ts'
@@ -13,7 +14,8 @@ import { readRoots, verifyIssuer } from '../pki/trust.ts'
 import type { Cli } from './cli.ts'
 import type { InitFlags } from './command/init.ts'
 import { meshFiles, type ContextStore } from './context.ts'
-import { readPassphrase, type InitPlan } from './wizard.ts'
+import type { Terminal } from './terminal.ts'
+import { knownPassphrase, newPassphrase, type InitPlan } from './wizard.ts'
 
 const folder = pathsUnder().control
 
@@ -27,11 +29,11 @@ export interface Present {
 
 export interface Root {
   readonly pem: string
-  /** Opens the key; asked for once, and only when something must be signed. */
-  readonly open: () => Issuer
+  /** Opens the key, and asks for its passphrase where it has one: only when something must be signed. */
+  readonly open: (terminal: Terminal) => Promise<Issuer>
 }
 
-/** The root of an earlier run, or a new one. The passphrase is asked for before anything is sent anywhere. */
+/** The root of an earlier run, or a new one; for a new one the passphrase is asked for before anything is sent anywhere. */
 export async function ensureRoot(
   cli: Cli,
   store: ContextStore,
@@ -42,21 +44,25 @@ export async function ensureRoot(
   const roots = await store.tryFile(mesh, meshFiles.roots)
   const stored = await store.tryFile(mesh, meshFiles.rootKey)
   if (roots !== null && stored !== null) {
-    const encrypted = stored.includes('ENCRYPTED')
-    const passphrase = encrypted
-      ? ((await readPassphrase(cli.terminal, flags, false)) ?? undefined)
-      : undefined
-    const key = readKey(stored, passphrase)
-    const certificate = readRoots(roots).find((root) => matchesKey(root, key))
-    if (certificate === undefined) {
-      throw new MeshError(
-        'MSH0104',
-        `${store.meshFolder(mesh)}: ${meshFiles.rootKey} belongs to none of ${meshFiles.roots}`,
-      )
+    return {
+      pem: roots,
+      open: async (terminal) => {
+        const key = await openRootKey(
+          terminal,
+          flags,
+          `${store.meshFolder(mesh)}/${meshFiles.rootKey}`,
+          stored,
+        )
+        const certificate = readRoots(roots).find((root) => matchesKey(root, key))
+        if (certificate !== undefined) return { certificate, key }
+        throw new MeshError(
+          'MSH0104',
+          `${store.meshFolder(mesh)}: ${meshFiles.rootKey} belongs to none of ${meshFiles.roots}`,
+        )
+      },
     }
-    return { pem: roots, open: () => ({ certificate, key }) }
   }
-  const passphrase = await readPassphrase(cli.terminal, flags, true)
+  const passphrase = await newPassphrase(cli.terminal, flags)
   const key = makeKey()
   const pem = makeRoot({ key, trustDomain: plan.trustDomain, now: systemClock.now() })
   await store.writeFile(mesh, meshFiles.draft, `${JSON.stringify(plan, null, 2)}\n`, 0o600)
@@ -68,11 +74,33 @@ export async function ensureRoot(
     0o600,
   )
   await store.writeFile(mesh, meshFiles.roots, pem, 0o644)
-  return { pem, open: () => ({ certificate: readCertificate(pem), key }) }
+  return { pem, open: () => Promise.resolve({ certificate: readCertificate(pem), key }) }
+}
+
+async function openRootKey(
+  terminal: Terminal,
+  flags: InitFlags,
+  path: string,
+  stored: string,
+): Promise<KeyObject> {
+  if (!stored.includes('ENCRYPTED')) return readKey(stored)
+  const passphrase = await knownPassphrase(terminal, flags)
+  try {
+    return readKey(stored, passphrase)
+  } catch (error) {
+    throw new MeshError('MSH0416', `wrong passphrase for the root key ${path}`, {
+      hint: 'run the same command again; without the passphrase the key is lost, and the mesh needs a new root',
+      cause: error,
+    })
+  }
 }
 
 /** The issuing CA that control has, while half of its life is left; else a new one below the root. */
-export function issueBelow(plan: InitPlan, present: Present | null, root: () => Issuer): Issuer {
+export async function issueBelow(
+  plan: InitPlan,
+  present: Present | null,
+  root: () => Promise<Issuer>,
+): Promise<Issuer> {
   const now = systemClock.now()
   if (present !== null && present.issuing !== '' && present.issuingKey !== '') {
     const certificate = readCertificate(present.issuing)
@@ -81,7 +109,12 @@ export function issueBelow(plan: InitPlan, present: Present | null, root: () => 
     if (matchesKey(certificate, key) && now < half && isTrusted(present, now)) return { certificate, key }
   }
   const key = makeKey()
-  const pem = makeIssuing({ root: root(), publicKey: publicOf(key), trustDomain: plan.trustDomain, now })
+  const pem = makeIssuing({
+    root: await root(),
+    publicKey: publicOf(key),
+    trustDomain: plan.trustDomain,
+    now,
+  })
   return { certificate: readCertificate(pem), key }
 }
 

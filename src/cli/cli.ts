@@ -19,7 +19,7 @@ export interface Cli {
    * has put things back. Without it an interrupt ends the process at once.
    */
   guarded<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T>
-  /** For a child process that has the terminal: signals only abort `signal`, and the status is the child's. */
+  /** For what Ctrl-C is the usual end of, and for child processes that have the terminal: signals only abort `signal`. */
   delegated(work: (signal: AbortSignal) => Promise<number>): Promise<number>
 }
 

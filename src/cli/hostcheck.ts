@@ -11,13 +11,13 @@ import type { Cli } from './cli.ts'
 import type { CheckFlags } from './command/check.ts'
 import { Findings, printFindings } from './finding.ts'
 import { contextStore } from './context.ts'
-import { openRemote, readSshOptions } from './remote.ts'
+import { openRemote, readSshLogin } from './remote.ts'
 import { checkReport, checkStanding } from './standing.ts'
 
 const paths = pathsUnder()
 
 export async function checkHost(cli: Cli, target: string, flags: CheckFlags): Promise<void> {
-  const options = await readSshOptions(cli.terminal, flags)
+  const options = await readSshLogin(cli.terminal, flags)
   const { host } = await openRemote(target, flags, options, cli.terminal)
   try {
     const facts = await gatherFacts(host, systemClock)

@@ -14,7 +14,7 @@ import { joinHost } from './join/join.ts'
 import type { JoinPhase, JoinResult, PhaseState } from './join/types.ts'
 import { Progress, type ProgressLine } from './progress.ts'
 import { deregisterHost, isRegistered } from './registration.ts'
-import { openRemote, readSshOptions, type Remote } from './remote.ts'
+import { openRemote, readSshLogin, type Remote } from './remote.ts'
 import { withSession, type Session } from './session.ts'
 
 interface Outcome {
@@ -29,7 +29,7 @@ export async function joinHosts(
   /** Null: nothing was said of them; a joined host keeps its own. */
   services: readonly ServiceDeclaration[] | null,
 ): Promise<void> {
-  const ssh = await readSshOptions(cli.terminal, flags)
+  const ssh = await readSshLogin(cli.terminal, flags)
   await withSession(cli, async (session) => {
     // Nothing is touched on any host before control and registry have answered.
     const signer = await session.signer()

@@ -12,7 +12,7 @@ import { leaveHost } from './join/leave.ts'
 import type { LeavePhase, LeaveResult, PhaseState } from './join/types.ts'
 import { Progress, type ProgressLine } from './progress.ts'
 import { deregisterHost } from './registration.ts'
-import { hostPart, openRemote, readSshOptions } from './remote.ts'
+import { hostPart, openRemote, readSshLogin } from './remote.ts'
 import { withSession, type Session } from './session.ts'
 
 const shownOthers = 10
@@ -32,7 +32,7 @@ export async function leaveHosts(cli: Cli, targets: readonly string[], flags: Le
   if (!(await confirm(terminal, flags.yes, `take ${targets.join(', ')} out of the mesh?`))) {
     throw new MeshError('MSH0102', 'aborted, no changes made')
   }
-  const ssh = await readSshOptions(terminal, flags)
+  const ssh = await readSshLogin(terminal, flags)
   await withSession(cli, async (session) => {
     const progress = new Progress(terminal)
     const failures: { target: string; error: unknown }[] = []

@@ -29,7 +29,7 @@ import { contextStore, meshFiles, type ContextStore, type MeshContext } from './
 import { installControl } from './join/control.ts'
 import { printData } from './output.ts'
 import { Progress, type ProgressLine } from './progress.ts'
-import { openRemote, readSshOptions } from './remote.ts'
+import { openRemote, readSshLogin } from './remote.ts'
 import { mustResolve, planMesh, readLife, type InitPlan } from './wizard.ts'
 
 export async function makeMesh(cli: Cli, named: string | undefined, flags: InitFlags): Promise<void> {
@@ -50,7 +50,7 @@ export async function makeMesh(cli: Cli, named: string | undefined, flags: InitF
   say(cli, plan, (await store.tryFile(plan.mesh, meshFiles.roots)) === null)
   if (!(await confirm(terminal, flags.yes, 'make this mesh?')))
     throw new MeshError('MSH0102', 'aborted, no changes made')
-  const ssh = await readSshOptions(terminal, flags)
+  const ssh = await readSshLogin(terminal, flags)
   const root = await ensureRoot(cli, store, plan, flags)
 
   const progress = new Progress(terminal)
@@ -62,7 +62,7 @@ export async function makeMesh(cli: Cli, named: string | undefined, flags: InitF
       try {
         const present = await readPresent(host)
         refuseForeign(plan, present, root.pem)
-        const issuer = issueBelow(plan, present, root.open)
+        const issuer = await issueBelow(plan, present, () => root.open(progress.terminal))
         const config = controlConfig(plan, present, consul)
         signal.throwIfAborted()
         const result = await installControl(

@@ -1,6 +1,6 @@
 // The mesh as the registry has it: services, versions, instances and virtual addresses.
 import { shortName, type Qualified } from '../model/name.ts'
-import type { Protocol } from '../model/service.ts'
+import { commonProtocol, type Protocol } from '../model/protocol.ts'
 import type { MeshInstance } from '../model/instance.ts'
 import { meshInstance } from '../registry/catalogue.ts'
 import type { Registry } from '../registry/registry.ts'
@@ -73,10 +73,8 @@ export function versionsOf(
     }))
 }
 
-/** Instances that disagree are sniffed. */
 export function protocolOf(instances: readonly MeshInstance[]): Protocol {
-  const said = new Set(instances.map((instance) => instance.protocol))
-  return said.size === 1 ? (instances[0]?.protocol ?? 'auto') : 'auto'
+  return commonProtocol(instances.map((instance) => instance.protocol))
 }
 
 export function label(service: Qualified): string {

@@ -32,6 +32,9 @@ export class Progress {
   #drawn = 0
   #frame = 0
   #timer: Timer | null = null
+  /** The last question; the next one waits for it. */
+  #question: Promise<unknown> = Promise.resolve()
+  #asking = 0
 
   constructor(terminal: Terminal, clock: Clock = systemClock) {
     this.#terminal = terminal
@@ -70,12 +73,33 @@ export class Progress {
   get terminal(): Terminal {
     const around = (print: (text: string) => void): ((text: string) => void) => {
       return (text) => {
-        if (this.#drawn > 0) process.stderr.write(`\u001B[${this.#drawn}A\r\u001B[J`)
-        this.#drawn = 0
+        this.#clear()
         print(text)
       }
     }
-    return { ...this.#terminal, say: around(this.#terminal.say), out: around(this.#terminal.out) }
+    return {
+      ...this.#terminal,
+      say: around(this.#terminal.say),
+      out: around(this.#terminal.out),
+      aside: (ask) => this.#aside(ask),
+    }
+  }
+
+  /** The lines are taken away until the question is answered: redrawing would write over it. */
+  async #aside<T>(ask: () => Promise<T>): Promise<T> {
+    this.#asking += 1
+    const before = this.#question
+    const answer = (async () => {
+      await before.catch(() => null)
+      this.#clear()
+      return await this.#terminal.aside(ask)
+    })()
+    this.#question = answer
+    try {
+      return await answer
+    } finally {
+      this.#asking -= 1
+    }
   }
 
   /** Draws the last state and leaves the lines where they are. */
@@ -83,6 +107,11 @@ export class Progress {
     this.#timer?.cancel()
     this.#timer = null
     if (this.#terminal.live) this.#draw()
+    this.#drawn = 0
+  }
+
+  #clear(): void {
+    if (this.#drawn > 0) process.stderr.write(`\u001B[${this.#drawn}A\r\u001B[J`)
     this.#drawn = 0
   }
 
@@ -98,6 +127,7 @@ export class Progress {
   }
 
   #draw(): void {
+    if (this.#asking > 0) return
     this.#frame += 1
     const { paintTalk: paint, symbols } = this.#terminal
     const room = Math.max(...this.#lines.map((line) => line.label.length), 0)

@@ -5,6 +5,7 @@ import { readFile } from 'node:fs/promises'
 import { MeshError } from '../errors.ts'
 import type { HostKeyCheck, SshOptions } from '../host/connect.ts'
 import { quote, type Host } from '../host/host.ts'
+import { parseTarget } from '../host/sshconfig.ts'
 import { askSecret } from './ask.ts'
 import { collect } from './cli.ts'
 import type { Terminal } from './terminal.ts'
@@ -64,8 +65,14 @@ export function readCount(least: number, most: number): (text: string) => number
   }
 }
 
+/** How to log in, for every host of a command. */
+export interface SshLogin extends SshOptions {
+  /** Passphrases of key files, each asked for once. */
+  readonly phrases: Map<string, Promise<string>>
+}
+
 /** Asks for passwords where flags say so; the answers serve every host of the command. */
-export async function readSshOptions(terminal: Terminal, flags: SshFlags): Promise<SshOptions> {
+export async function readSshLogin(terminal: Terminal, flags: SshFlags): Promise<SshLogin> {
   let password: string | undefined
   if (flags.passwordFile !== undefined) {
     const text = await readFile(flags.passwordFile, 'utf8').catch((error: unknown) => {
@@ -81,7 +88,6 @@ export async function readSshOptions(terminal: Terminal, flags: SshFlags): Promi
     flags.askSudoPassword === true
       ? await askSecret(terminal, { flag: '--password-file', message: 'password of sudo' })
       : undefined
-  const phrases = new Map<string, Promise<string | null>>()
   return {
     user: flags.user,
     port: flags.port,
@@ -91,13 +97,7 @@ export async function readSshOptions(terminal: Terminal, flags: SshFlags): Promi
     jump: flags.jump,
     knownHosts: flags.knownHosts,
     hostKeyCheck: flags.hostKeyCheck,
-    passphrase: async (path) => {
-      if (!terminal.interactive) return null
-      const asked =
-        phrases.get(path) ?? askSecret(terminal, { flag: '--identity', message: `passphrase of ${path}` })
-      phrases.set(path, asked)
-      return await asked
-    },
+    phrases: new Map(),
   }
 }
 
@@ -113,15 +113,25 @@ export interface Remote {
 export async function openRemote(
   target: string,
   flags: SshFlags,
-  options: SshOptions,
+  login: SshLogin,
   terminal: Terminal,
 ): Promise<Remote> {
   if (target === 'local') {
     const { LocalHost } = await import('../host/local.ts')
-    const local = new LocalHost({ sudoPassword: options.sudoPassword ?? null })
+    const local = new LocalHost({ sudoPassword: login.sudoPassword ?? null })
     return { host: await printing(local, '', flags, terminal), hostKey: '', reconnect: null }
   }
   const { connectSsh } = await import('../host/connect.ts')
+  const options: SshOptions = {
+    ...login,
+    passphrase: async (path) => {
+      if (!terminal.interactive) return null
+      const message = `passphrase of ${path}`
+      const asked = login.phrases.get(path) ?? askSecret(terminal, { flag: '--identity', message })
+      login.phrases.set(path, asked)
+      return await asked
+    },
+  }
   const host = await connectSsh(target, options)
   return {
     host: await printing(host, sshWords(target, flags).map(quote).join(' '), flags, terminal),
@@ -140,14 +150,18 @@ async function printing(host: Host, ssh: string, flags: SshFlags, terminal: Term
 /** The command line by which a person gets there. */
 export function sshWords(target: string, flags: SshFlags): string[] {
   const words = ['ssh']
-  if (flags.port !== undefined) words.push('-p', String(flags.port))
+  // ssh knows no host:port.
+  const place = parseTarget(target)
+  const port = flags.port ?? place?.port ?? null
+  const user = flags.user ?? place?.user ?? null
+  if (port !== null) words.push('-p', String(port))
   for (const file of flags.identity ?? []) words.push('-i', file)
   if (flags.jump !== undefined) words.push('-J', flags.jump)
   for (const file of flags.knownHosts ?? []) words.push('-o', `UserKnownHostsFile=${file}`)
   if (flags.hostKeyCheck !== 'strict') {
     words.push('-o', `StrictHostKeyChecking=${flags.hostKeyCheck === 'off' ? 'no' : 'accept-new'}`)
   }
-  words.push(flags.user === undefined ? target : `${flags.user}@${target.replace(/^.*@/, '')}`)
+  words.push(`${user === null ? '' : `${user}@`}${place?.host ?? target}`)
   return words
 }
 

@@ -17,6 +17,8 @@ export interface Terminal {
   readonly paintTalk: ChalkInstance
   readonly symbols: { readonly ok: string; readonly warn: string; readonly bad: string; readonly dot: string }
   readonly env: Readonly<Record<string, string | undefined>>
+  /** Runs a question; who redraws lines meanwhile leaves the terminal to it. */
+  readonly aside: <T>(ask: () => Promise<T>) => Promise<T>
 }
 
 const unicode = { ok: '√', warn: '‼', bad: '×', dot: '·' }
@@ -39,6 +41,7 @@ export function systemTerminal(): Terminal {
     paintTalk: chalkFor(stderr),
     symbols: speaksUtf8(env) ? unicode : ascii,
     env,
+    aside: (ask) => ask(),
   }
 }
 

@@ -13,6 +13,9 @@ import type { InitFlags } from './command/init.ts'
 import { hostPart } from './remote.ts'
 import type { Terminal } from './terminal.ts'
 
+const leastPassphrase = 8
+const tooShort = `must have at least ${leastPassphrase} characters`
+
 /** Kept in init.json until init is done; holds no secret. */
 export interface InitPlan {
   readonly schema: 1
@@ -73,12 +76,8 @@ export async function planMesh(
   }
 }
 
-/** The passphrase of the root key; null: explicitly none. Only asked for when a key is made or used. */
-export async function readPassphrase(
-  terminal: Terminal,
-  flags: InitFlags,
-  fresh: boolean,
-): Promise<string | null> {
+/** The passphrase for a new root key; null: explicitly none. */
+export async function newPassphrase(terminal: Terminal, flags: InitFlags): Promise<string | null> {
   if (flags.passphrase === false) {
     if (flags.passphraseFile !== undefined) {
       throw new MeshError('MSH0101', '--passphrase-file and --no-passphrase exclude each other')
@@ -86,28 +85,36 @@ export async function readPassphrase(
     return null
   }
   if (flags.passphraseFile !== undefined) {
-    const text = await readFile(flags.passphraseFile, 'utf8').catch((error: unknown) => {
-      throw new MeshError('MSH0101', `--passphrase-file ${flags.passphraseFile ?? ''} cannot be read`, {
-        cause: error,
-      })
-    })
-    const phrase = text.replace(/\r?\n$/, '')
-    if (phrase.length < 8) throw new MeshError('MSH0101', 'the passphrase must have at least 8 characters')
+    const phrase = await readPassphraseFile(flags.passphraseFile)
+    if (phrase.length < leastPassphrase) throw new MeshError('MSH0101', `the passphrase ${tooShort}`)
     return phrase
   }
   const flag = '--passphrase-file or --no-passphrase'
-  const first = await askSecret(terminal, {
+  const phrase = await askSecret(terminal, {
     flag,
-    message: fresh ? 'passphrase for the root key (empty: do not encrypt it)' : 'passphrase of the root key',
+    message: 'passphrase for the root key (empty: do not encrypt it)',
+    check: (text) => (text === '' || text.length >= leastPassphrase ? null : tooShort),
   })
-  if (first === '') return null
-  if (fresh) {
-    if (first.length < 8) throw new MeshError('MSH0101', 'the passphrase must have at least 8 characters')
-    if ((await askSecret(terminal, { flag, message: 'once more' })) !== first) {
-      throw new MeshError('MSH0101', 'the two passphrases differ')
-    }
-  }
-  return first
+  if (phrase === '') return null
+  await askSecret(terminal, {
+    flag,
+    message: 'once more',
+    check: (text) => (text === phrase ? null : 'differs from the first; Ctrl-C to start again'),
+  })
+  return phrase
+}
+
+/** The passphrase of a root key that is there and encrypted. */
+export async function knownPassphrase(terminal: Terminal, flags: InitFlags): Promise<string> {
+  if (flags.passphraseFile !== undefined) return await readPassphraseFile(flags.passphraseFile)
+  return await askSecret(terminal, { flag: '--passphrase-file', message: 'passphrase of the root key' })
+}
+
+async function readPassphraseFile(path: string): Promise<string> {
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    throw new MeshError('MSH0101', `--passphrase-file ${path} cannot be read`, { cause: error })
+  })
+  return text.replace(/\r?\n$/, '')
 }
 
 async function orAsk(

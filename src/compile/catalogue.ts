@@ -3,6 +3,7 @@ import { printAddress } from '../net/addr.ts'
 import type { Protocol } from '../snapshot/types.ts'
 import { byName, compareText, nameKey } from './hosts.ts'
 import type { MeshInstance } from '../model/instance.ts'
+import { commonProtocol } from '../model/protocol.ts'
 import type { CompileInput, VirtualAddress } from './input.ts'
 
 export interface Service {
@@ -61,13 +62,11 @@ function named(declared: { readonly name: string; readonly namespace: string }):
 function portsOf(instances: readonly MeshInstance[]): ServicePort[] {
   return [...Map.groupBy(instances, (instance) => instance.servicePort)]
     .toSorted(([a], [b]) => a - b)
-    .map(([port, group]) => ({ port, protocol: protocolOf(group), instances: distinct(group) }))
-}
-
-/** Instances that disagree are sniffed. */
-function protocolOf(instances: readonly MeshInstance[]): Protocol {
-  const said = new Set(instances.map((instance) => instance.protocol))
-  return said.size === 1 ? (instances[0]?.protocol ?? 'auto') : 'auto'
+    .map(([port, group]) => ({
+      port,
+      protocol: commonProtocol(group.map((instance) => instance.protocol)),
+      instances: distinct(group),
+    }))
 }
 
 function distinct(instances: readonly MeshInstance[]): MeshInstance[] {

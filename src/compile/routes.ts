@@ -8,7 +8,14 @@ import type {
   VirtualService,
 } from '../model/resource.ts'
 import { retryWords } from '../model/resource.ts'
-import type { RetryPolicy, Route, RouteMatch, StringMatch } from '../snapshot/types.ts'
+import {
+  isHttp,
+  isOpaque,
+  type RetryPolicy,
+  type Route,
+  type RouteMatch,
+  type StringMatch,
+} from '../snapshot/types.ts'
 import type { Service, ServicePort } from './catalogue.ts'
 import { type ClusterTable, durationOr } from './clusters.ts'
 import { compareText, nameKey, resolveHost } from './hosts.ts'
@@ -101,14 +108,14 @@ export class Router {
     const whole = (): NamedWeight[] => [{ cluster: this.#clusters.add(service, port, ''), weight: 100 }]
     const http = resource?.spec.http ?? []
     const routes: DraftRoute[] = []
-    if (port.protocol !== 'tcp') {
+    if (!isOpaque(port.protocol)) {
       if (resource === undefined || http.length === 0) {
         routes.push({ name: 'default', matches: [], clusters: whole(), timeout: 0, retry: defaultRetry })
       } else {
         routes.push(...this.#http(resource, http, port.port))
       }
     }
-    return { routes, tcp: port.protocol === 'http' ? [] : (this.#tcp(resource, port.port) ?? whole()) }
+    return { routes, tcp: isHttp(port.protocol) ? [] : (this.#tcp(resource, port.port) ?? whole()) }
   }
 
   #http(resource: VirtualService, http: readonly HttpRoute[], port: number): DraftRoute[] {

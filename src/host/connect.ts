@@ -114,12 +114,41 @@ interface Opened {
   readonly hostKey: string
 }
 
+/**
+ * Keys that need a passphrase come last: the user is asked only where nothing else lets us in (ssh-agent may hold that
+ * very key).
+ */
 async function open(place: Place, options: SshOptions, through: SshVia | null): Promise<Opened> {
+  const { methods, locked } = await authMethods(place, options)
+  if (methods.length > 0) {
+    try {
+      return await login(place, options, through, methods)
+    } catch (error) {
+      const isRefused = error instanceof MeshError && error.code === 'MSH0503'
+      if (!isRefused || locked.length === 0) throw error
+    }
+  }
+  const unlocked: AnyAuthMethod[] = []
+  for (const path of locked) {
+    const key = await unlock(path, options)
+    if (key !== null) unlocked.push({ type: 'publickey', username: place.user, key })
+  }
+  if (unlocked.length > 0) return await login(place, options, through, unlocked)
+  throw new MeshError('MSH0503', `${place.name}: no key, agent or password to log in with`, {
+    hint: 'start ssh-agent, or give --identity FILE or --ask-password',
+  })
+}
+
+async function login(
+  place: Place,
+  options: SshOptions,
+  through: SshVia | null,
+  methods: AnyAuthMethod[],
+): Promise<Opened> {
   const check = options.hostKeyCheck ?? 'strict'
   const files = options.knownHosts ?? [join(homedir(), '.ssh/known_hosts'), '/etc/ssh/ssh_known_hosts']
   const known = keysOf(files, place)
   const sock = through === null ? undefined : await tunnel(through, place)
-  const methods = await authMethods(place, options)
   const client = new ssh2.Client()
   let hostKey = ''
   let refusal: MeshError | null = null
@@ -173,15 +202,23 @@ async function tunnel(through: SshVia, place: Place): Promise<Duplex> {
   })
 }
 
+interface Ways {
+  readonly methods: AnyAuthMethod[]
+  /** Key files that need a passphrase. */
+  readonly locked: string[]
+}
+
 /** Agent, then each key that can be read, then the password; each is offered once. */
-async function authMethods(place: Place, options: SshOptions): Promise<AnyAuthMethod[]> {
+async function authMethods(place: Place, options: SshOptions): Promise<Ways> {
   const methods: AnyAuthMethod[] = []
+  const locked: string[] = []
   const username = place.user
   const agent = options.agent === undefined ? process.env['SSH_AUTH_SOCK'] : options.agent
   if (agent !== undefined && agent !== null && agent !== '') methods.push({ type: 'agent', username, agent })
   for (const path of place.identities) {
     const key = await readKey(path, options)
-    if (key !== null) methods.push({ type: 'publickey', username, key })
+    if (key === 'locked') locked.push(path)
+    else if (key !== null) methods.push({ type: 'publickey', username, key })
   }
   if (options.password !== undefined) {
     methods.push({ type: 'password', username, password: options.password })
@@ -192,15 +229,11 @@ async function authMethods(place: Place, options: SshOptions): Promise<AnyAuthMe
         finish(prompts.map(() => options.password ?? '')),
     })
   }
-  if (methods.length === 0) {
-    throw new MeshError('MSH0503', `${place.name}: no key, agent or password to log in with`, {
-      hint: 'start ssh-agent, or give --identity FILE or --ask-password',
-    })
-  }
-  return methods
+  return { methods, locked }
 }
 
-async function readKey(path: string, options: SshOptions): Promise<ssh2.ParsedKey | null> {
+/** Null: a usual key that is not there or of no use; a key that was asked for by name throws. */
+async function readKey(path: string, options: SshOptions): Promise<ssh2.ParsedKey | 'locked' | null> {
   const asked = options.identities !== undefined
   let text: Buffer
   try {
@@ -209,22 +242,25 @@ async function readKey(path: string, options: SshOptions): Promise<ssh2.ParsedKe
     if (!asked) return null
     throw new MeshError('MSH0503', `key file ${path}: ${reason(error)}`)
   }
-  let key = one(ssh2.utils.parseKey(text))
-  if (key instanceof Error && /passphrase|encrypted/i.test(key.message)) {
-    const phrase = await options.passphrase?.(path)
-    if (phrase === null || phrase === undefined) {
-      if (!asked) return null
-      throw new MeshError('MSH0503', `key file ${path} needs a passphrase`, {
-        hint: 'add it to ssh-agent: ssh-add ' + path,
-      })
-    }
-    key = one(ssh2.utils.parseKey(text, phrase))
-  }
-  if (key instanceof Error) {
+  const key = one(ssh2.utils.parseKey(text))
+  if (!(key instanceof Error)) return key
+  if (/passphrase|encrypted/i.test(key.message)) return 'locked'
+  if (!asked) return null
+  throw new MeshError('MSH0503', `key file ${path}: ${key.message}`)
+}
+
+async function unlock(path: string, options: SshOptions): Promise<ssh2.ParsedKey | null> {
+  const asked = options.identities !== undefined
+  const phrase = await options.passphrase?.(path)
+  if (phrase === null || phrase === undefined) {
     if (!asked) return null
-    throw new MeshError('MSH0503', `key file ${path}: ${key.message}`)
+    throw new MeshError('MSH0503', `key file ${path} needs a passphrase`, {
+      hint: 'add it to ssh-agent: ssh-add ' + path,
+    })
   }
-  return key
+  const key = one(ssh2.utils.parseKey(await readFile(path), phrase))
+  if (!(key instanceof Error)) return key
+  throw new MeshError('MSH0503', `key file ${path}: wrong passphrase`, { cause: key })
 }
 
 function one(parsed: ssh2.ParsedKey | ssh2.ParsedKey[] | Error): ssh2.ParsedKey | Error {

@@ -14,6 +14,11 @@ export interface RunOptions {
   /** Shown by --print-command instead of the input when the input is secret. */
   readonly secret?: boolean
   readonly signal?: AbortSignal
+  /**
+   * Takes standard output as it comes, and the result has none of it. Standard input then stays open after `input`, until
+   * `signal`: a command that waits for its end is told that nobody listens any more, however the connection dies.
+   */
+  readonly onStdout?: (chunk: Buffer) => void
 }
 
 export interface Host {

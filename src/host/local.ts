@@ -34,7 +34,10 @@ export class LocalHost implements Host {
 
   async run(command: string, options: RunOptions = {}): Promise<RunResult> {
     const { line, input } = this.#elevate(command, options)
-    return await this.#spawn(line, options, (stdin) => stdin.end(input))
+    return await this.#spawn(line, options, (stdin) => {
+      if (options.onStdout === undefined) stdin.end(input)
+      else if (input.length > 0) stdin.write(input)
+    })
   }
 
   async put(
@@ -142,7 +145,7 @@ export class LocalHost implements Host {
         grace?.cancel()
         options.signal?.removeEventListener('abort', onAbort)
       }
-      child.stdout.on('data', (chunk: Buffer) => out.push(chunk))
+      child.stdout.on('data', options.onStdout ?? ((chunk: Buffer) => out.push(chunk)))
       child.stderr.on('data', (chunk: Buffer) => err.push(chunk))
       // A command that does not read its input closes the pipe; its status tells the rest.
       child.stdin.on('error', () => {})

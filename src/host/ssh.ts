@@ -51,7 +51,10 @@ export class SshHost implements Host {
 
   async run(command: string, options: RunOptions = {}): Promise<RunResult> {
     const { line, input } = await this.#elevate(command, options)
-    return await this.#exec(line, options, (stream) => stream.end(input))
+    return await this.#exec(line, options, (stream) => {
+      if (options.onStdout === undefined) stream.end(input)
+      else if (input.length > 0) stream.write(input)
+    })
   }
 
   async put(
@@ -188,7 +191,7 @@ export class SshHost implements Host {
           return
         }
         channel = stream
-        collect(stream, this.label, fail, (result) => settle(() => resolve(result)))
+        collect(stream, this.label, options.onStdout, fail, (result) => settle(() => resolve(result)))
         feed(stream)
       })
     })
@@ -206,6 +209,7 @@ export class SshHost implements Host {
 function collect(
   stream: ClientChannel,
   label: string,
+  onStdout: ((chunk: Buffer) => void) | undefined,
   fail: (error: Error) => void,
   done: (result: RunResult) => void,
 ): void {
@@ -219,7 +223,7 @@ function collect(
       fail(new MeshError('MSH0507', `${label}: a command printed more than ${maxOutput} bytes`))
     else list.push(chunk)
   }
-  stream.on('data', take(out))
+  stream.on('data', onStdout ?? take(out))
   stream.stderr.on('data', take(err))
   stream.on('error', (error: Error) => fail(new MeshError('MSH0501', `${label}: ${error.message}`)))
   stream.on('exit', (code: number | null) => {

@@ -4,7 +4,8 @@ import { parseDuration } from './duration.ts'
 import { Fields } from './fields.ts'
 import { defaultNamespace, isLabelValue, nameFault } from './name.ts'
 import { isRecord } from './problem.ts'
-import type { CheckDefinition, Protocol, ServiceDeclaration } from './service.ts'
+import { readProtocol } from './protocol.ts'
+import type { CheckDefinition, ServiceDeclaration } from './service.ts'
 
 // Consul's own fields that mean something we do not do yet.
 const consulService = [
@@ -18,8 +19,6 @@ const consulCheck = [
   'ttl', 'udp', 'script', 'id',
 ] // prettier-ignore
 
-const protocols: readonly Protocol[] = ['http', 'tcp', 'auto']
-const laterProtocols = ['http2', 'grpc', 'https', 'tls', 'mongo', 'mysql', 'redis', 'udp']
 const accounts = /^[a-z_][a-z0-9_-]{0,31}\$?$/
 // No `@` templates without an instance and no slashes: it becomes a cgroup path and a file name.
 const unitName = /^[A-Za-z0-9:_.\\-]+(?:@[A-Za-z0-9:_.\\-]+)?\.(?:service|scope|slice)$/
@@ -112,15 +111,6 @@ function refuseServing(fields: Fields): void {
     const hint = 'give it a port, or leave this out'
     fields.fault(names[0], 'means nothing without a port: the service only calls', hint)
   }
-}
-
-function readProtocol(fields: Fields): Protocol {
-  const written = fields.text('protocol')
-  if (written !== undefined && laterProtocols.includes(written)) {
-    fields.fault('protocol', `"${written}" is not honoured yet`, `one of ${protocols.join(', ')}`)
-    return 'auto'
-  }
-  return fields.choice('protocol', protocols) ?? 'auto'
 }
 
 function readUnit(fields: Fields): string | null {

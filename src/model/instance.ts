@@ -1,5 +1,5 @@
 // An instance as every host of the mesh sees it; registry/catalogue.ts reads it, compile/ and the CLI use it.
-import type { Protocol } from './service.ts'
+import type { Protocol } from './protocol.ts'
 
 /** One instance of a service of the mesh, as the registry tells of it and `compile` reads it. */
 export interface MeshInstance {

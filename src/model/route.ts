@@ -14,7 +14,7 @@ import {
   type TcpRoute,
   type VirtualService,
 } from './resource.ts'
-import type { Protocol } from './service.ts'
+import type { Protocol } from './protocol.ts'
 
 export interface RouteChange {
   /** Versions and weights in the order given; empty: leave the destinations as they are. */

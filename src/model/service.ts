@@ -1,7 +1,5 @@
 // A service instance as the user declares it on a host: Consul's service-definition fields plus ours.
-
-/** How a port's bytes are understood; `auto` sniffs without ever delaying a server-first protocol. */
-export type Protocol = 'http' | 'tcp' | 'auto'
+import type { Protocol } from './protocol.ts'
 
 /** One local health check, Consul's field names (https://developer.hashicorp.com/consul/docs/services/configuration). */
 export type CheckDefinition = {

@@ -2,7 +2,7 @@
 // shared is touched.
 import { MeshError } from '../errors.ts'
 import { plainAddress, printAddress } from '../net/addr.ts'
-import type { Cluster, RetryPolicy, Route, Snapshot, WeightedCluster } from '../snapshot/types.ts'
+import type { Cluster, RetryPolicy, Route, Snapshot, TlsRoute, WeightedCluster } from '../snapshot/types.ts'
 import { compileChain } from './chain/filter.ts'
 import { ClusterState } from './cluster/cluster.ts'
 import type { Core } from './core.ts'
@@ -11,6 +11,7 @@ import type { Destination, Live, LiveIdentity, LiveInbound, LiveRetry, LiveRoute
 import * as order from './order.ts'
 import { compileMatches } from './route/match.ts'
 import { Split } from './route/pick.ts'
+import { ServerNames } from './route/sni.ts'
 
 const noRetry: RetryPolicy = { attempts: 0, perTryTimeout: 0, on: [], statuses: [], methods: [] }
 /** Connects to an application on this host. */
@@ -54,6 +55,7 @@ export function link(core: Core, keep: Keep, snapshot: Snapshot): { live: Live; 
         destination,
         routes: port.routes.map((route) => linkRoute(snapshot, route, split, where)),
         fallback: compileChain(order.outbound(snapshot.settings, { timeout: 0 })),
+        tls: linkTls(port.tlsRoutes ?? [], split, where),
         tcp: port.tcp.length === 0 ? null : split(port.tcp, where),
         key: `out ${where}`,
       }
@@ -92,6 +94,7 @@ export function link(core: Core, keep: Keep, snapshot: Snapshot): { live: Live; 
       destination,
       routes: [route],
       fallback: chain,
+      tls: null,
       tcp: parts,
       key: `in ${service.port}`,
       service,
@@ -112,11 +115,26 @@ export function link(core: Core, keep: Keep, snapshot: Snapshot): { live: Live; 
       destination: nowhere,
       routes: [],
       fallback: compileChain(order.outbound(snapshot.settings, { timeout: 0 })),
+      tls: null,
       tcp: null,
       key: '',
     },
   }
   return { live, adopt: () => keep.adopt(core, live.clusters) }
+}
+
+function linkTls(
+  routes: readonly TlsRoute[],
+  split: (parts: readonly WeightedCluster[], where: string) => Split,
+  where: string,
+): ServerNames | null {
+  if (routes.length === 0) return null
+  return new ServerNames(
+    routes.map(({ sniHosts, clusters }) => ({
+      hosts: sniHosts,
+      split: split(clusters, `the route of ${sniHosts.join()} of ${where}`),
+    })),
+  )
 }
 
 function linkRoute(

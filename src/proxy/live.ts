@@ -7,6 +7,7 @@ import type { ClusterState } from './cluster/cluster.ts'
 import type { Recent } from './recent.ts'
 import type { Predicate } from './route/match.ts'
 import type { Split } from './route/pick.ts'
+import type { ServerNames } from './route/sni.ts'
 
 /** Who calls, as the access log and the metrics name it. '' where unknown. */
 export interface Party {
@@ -50,6 +51,8 @@ export interface Target {
   readonly routes: readonly LiveRoute[]
   /** The chain of exchanges that match no route, so that they are logged and counted like the rest. */
   readonly fallback: Chain
+  /** Where TLS goes by its server name; null: it is opaque like the rest. */
+  readonly tls: ServerNames | null
   /** Where opaque TCP goes; null: nowhere. */
   readonly tcp: Split | null
   /** Key in `Core.learned`. */

@@ -3,6 +3,7 @@
 // Consul name and nothing else.
 import { BlockList, isIP } from 'node:net'
 import type { ServiceDeclaration } from '../model/service.ts'
+import { protocols } from '../model/protocol.ts'
 import { metaKeys } from '../model/service.ts'
 import type { MeshInstance } from '../model/instance.ts'
 import { defaultNamespace, isName } from '../model/name.ts'
@@ -32,7 +33,6 @@ nowhere.addSubnet('fe80::', 10, 'ipv6')
 nowhere.addSubnet('ff00::', 8, 'ipv6')
 
 const own: ReadonlySet<string> = new Set(Object.values(metaKeys))
-const protocols = ['http', 'tcp', 'auto'] as const
 
 export function registrationOf(service: ServiceDeclaration, facts: HostFacts): Registration {
   const meta: Record<string, string> = {

@@ -2,7 +2,21 @@
 // no key material. Durations are milliseconds, sizes bytes, weights integers. `hash` is over the canonical bytes of
 // everything else.
 
-export type Protocol = 'http' | 'tcp' | 'auto'
+/**
+ * What an application speaks. `http`: HTTP/1.1, or HTTP/2 where the caller speaks that; `http2`, `grpc`: HTTP/2 with prior
+ * knowledge, so HTTP/1.1 callers are translated; `tls`: opaque, routed by server name; `auto`: sniffed.
+ */
+export type Protocol = 'http' | 'http2' | 'grpc' | 'tls' | 'tcp' | 'auto'
+
+/** Declared to be HTTP of whatever version. */
+export function isHttp(protocol: Protocol): boolean {
+  return protocol === 'http' || protocol === 'http2' || protocol === 'grpc'
+}
+
+/** Declared to be bytes that are passed on as they are. */
+export function isOpaque(protocol: Protocol): boolean {
+  return protocol === 'tcp' || protocol === 'tls'
+}
 
 export interface Snapshot {
   readonly schema: 1
@@ -64,8 +78,19 @@ export interface OutboundPort {
   readonly instances: readonly string[]
   /** HTTP routes, first match wins; what matches none is answered 404, as in Istio. Empty for protocol tcp. */
   readonly routes: readonly Route[]
+  /**
+   * Where TLS goes that is passed through: the first rule that names the client's server name. What matches none goes the
+   * way of `tcp`, which a `tls` port with such rules has not: it is reset. Absent: none.
+   */
+  readonly tlsRoutes?: readonly TlsRoute[]
   /** Where opaque TCP goes. */
   readonly tcp: readonly WeightedCluster[]
+}
+
+export interface TlsRoute {
+  /** Lower case: `db.example.com`; `*.example.com`, every name below it; `*`, everything, without a name too. */
+  readonly sniHosts: readonly string[]
+  readonly clusters: readonly WeightedCluster[]
 }
 
 export interface Route {

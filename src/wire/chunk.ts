@@ -22,6 +22,19 @@ const forbidden: ReadonlySet<number> = new Set(
 )
 const forbiddenPrefixes: ReadonlySet<number> = new Set(['x-forwarded-', 'x-envoy-', 'x-meshctl-'].map(hashOf))
 
+/** Whether a field of this lower-case name is one that no trailer section may have. */
+export function isForbiddenTrailer(name: string): boolean {
+  let hash = 0
+  for (let i = 0; i < name.length; i++) {
+    let byte = name.charCodeAt(i)
+    // An underscore counts as a dash, as below.
+    if (byte === 95) byte = 45
+    hash = Math.imul(hash, 33) ^ byte
+    if (byte === 45 && forbiddenPrefixes.has(hash)) return true
+  }
+  return forbidden.has(hash)
+}
+
 // States: which byte comes next.
 const SIZE_FIRST = 0
 const SIZE = 1

@@ -43,6 +43,23 @@ export const Fault = {
   trailer: -45,
   trailerTooLarge: -46,
   forbiddenTrailer: -47,
+  // HTTP/2: what makes a message malformed (RFC 9113 8.1.1), a stream error.
+  /** A pseudo field that is unknown, given twice, out of order or out of place. */
+  pseudo: -50,
+  missingPseudo: -51,
+  /** A field that belongs to a connection, or TE other than `trailers` (RFC 9113 8.2.2). */
+  connectionField: -52,
+  scheme: -53,
+  protocol: -54,
+  status: -55,
+  /** A priority that depends on its own stream (RFC 7540 5.3.1). */
+  dependency: -56,
+  // HPACK: the connection is beyond repair (COMPRESSION_ERROR).
+  hpackIndex: -60,
+  hpackInteger: -61,
+  hpackTruncated: -62,
+  hpackHuffman: -63,
+  hpackTableSize: -64,
 } as const
 
 export type FaultCode = (typeof Fault)[keyof typeof Fault]

@@ -7,9 +7,10 @@ const known: readonly string[] = (
   'accept accept-charset accept-encoding accept-language accept-ranges access-control-allow-headers ' +
   'access-control-allow-methods access-control-allow-origin age allow authorization baggage cache-control ' +
   'content-disposition content-encoding content-language content-location content-range content-type cookie date ' +
-  'dnt etag expires forwarded from if-match if-modified-since if-none-match if-range if-unmodified-since ' +
-  'last-modified link location max-forwards origin pragma proxy-authenticate proxy-authorization range referer ' +
-  'retry-after sec-fetch-dest sec-fetch-mode sec-fetch-site sec-websocket-accept sec-websocket-extensions ' +
+  'dnt etag expires forwarded from grpc-accept-encoding grpc-encoding grpc-message grpc-previous-rpc-attempts ' +
+  'grpc-retry-pushback-ms grpc-status grpc-status-details-bin grpc-timeout if-match if-modified-since if-none-match if-range if-unmodified-since ' +
+  'last-modified link location max-forwards origin pragma priority proxy-authenticate proxy-authorization range ' +
+  'referer refresh retry-after sec-fetch-dest sec-fetch-mode sec-fetch-site sec-websocket-accept sec-websocket-extensions ' +
   'sec-websocket-key sec-websocket-protocol sec-websocket-version server server-timing set-cookie ' +
   'strict-transport-security traceparent tracestate trailer upgrade-insecure-requests user-agent vary via ' +
   'www-authenticate x-b3-sampled x-b3-spanid x-b3-traceid x-content-type-options x-envoy-attempt-count ' +
@@ -28,6 +29,7 @@ export const Name = {
   /** From here to `lastHop` (and connection, transfer-encoding, upgrade): hop-by-hop, RFC 9110 7.6.1. */
   firstHop: 7,
   lastHop: 10,
+  te: 9,
 } as const
 
 const slots = 512
@@ -38,6 +40,9 @@ for (let id = 1; id < known.length; id++) {
   while (table[slot] !== 0) slot = (slot + 1) & (slots - 1)
   table[slot] = id
 }
+
+/** Places in use: 1 to one less than this. */
+export const nameCount = known.length
 
 /** The interned name with this place. */
 export function nameOf(id: number): string {

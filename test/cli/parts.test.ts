@@ -1,5 +1,13 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
+import {
+  appendFileSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -14,6 +22,7 @@ import {
 } from '../../src/cli/authority.ts'
 import type { Cli } from '../../src/cli/cli.ts'
 import type { InitFlags } from '../../src/cli/command/init.ts'
+import { watched } from '../../src/cli/command/logs.ts'
 import { ContextStore } from '../../src/cli/context.ts'
 import { printDiff } from '../../src/cli/diff.ts'
 import { checkJoinFlags, nodeName, type JoinFlags } from '../../src/cli/hostplan.ts'
@@ -24,8 +33,10 @@ import type { Terminal } from '../../src/cli/terminal.ts'
 import type { InitPlan } from '../../src/cli/wizard.ts'
 import { FakeClock } from '../../src/clock.ts'
 import type { HostFacts } from '../../src/host/facts.ts'
+import { LocalHost } from '../../src/host/local.ts'
 import { keyPem } from '../../src/pki/key.ts'
 import { readRoots, verifyChain } from '../../src/pki/trust.ts'
+import { until } from '../agent/running.ts'
 
 function listener(): { terminal: Terminal; said: string[] } {
   const said: string[] = []
@@ -40,6 +51,7 @@ function listener(): { terminal: Terminal; said: string[] } {
     paintTalk: paint,
     symbols: { ok: 'ok', warn: '!!', bad: 'xx', dot: '-' },
     env: {},
+    aside: (ask) => ask(),
   }
   return { terminal, said }
 }
@@ -142,6 +154,9 @@ test('names and flags of hosts', () => {
     'StrictHostKeyChecking=accept-new',
     'ann@vm1',
   ])
+  const plain: SshFlags = { hostKeyCheck: 'strict', printCommand: false }
+  assert.deepEqual(sshWords('root@[fd00::1]:2222', plain), ['ssh', '-p', '2222', 'root@fd00::1'])
+  assert.deepEqual(sshWords('vm1', plain), ['ssh', 'vm1'])
 })
 
 test('init makes root, issuing CA and operator once, and takes them up again', async (t) => {
@@ -166,7 +181,8 @@ test('init makes root, issuing CA and operator once, and takes them up again', a
   assert.equal((await ensureRoot(cli, store, plan, flags)).pem, root.pem)
   assert.equal(statSync(join(folder, 'demo/root.key')).mode & 0o777, 0o600)
 
-  const issuer = issueBelow(plan, null, root.open)
+  const open = () => root.open(terminal)
+  const issuer = await issueBelow(plan, null, open)
   await ensureOperator(store, plan, issuer)
   const chain = readFileSync(join(folder, 'demo/operator.pem'), 'utf8')
   const leaf = verifyChain(chain, readRoots(root.pem), { now: Date.now() })
@@ -183,8 +199,9 @@ test('init makes root, issuing CA and operator once, and takes them up again', a
     issuingKey: keyPem(issuer.key),
   }
   const closed = (): never => assert.fail('the root key was needed')
-  assert.equal(issueBelow(plan, present, closed).certificate.fingerprint, issuer.certificate.fingerprint)
-  const fresh = issueBelow(plan, { ...present, issuingKey: '' }, root.open)
+  const kept = await issueBelow(plan, present, closed)
+  assert.equal(kept.certificate.fingerprint, issuer.certificate.fingerprint)
+  const fresh = await issueBelow(plan, { ...present, issuingKey: '' }, open)
   assert.notEqual(fresh.certificate.fingerprint, issuer.certificate.fingerprint)
   await ensureOperator(store, plan, fresh)
   assert.notEqual(readFileSync(join(folder, 'demo/operator.pem'), 'utf8'), chain)
@@ -194,6 +211,59 @@ test('init makes root, issuing CA and operator once, and takes them up again', a
   const other = await ensureRoot(cli, store, { ...plan, mesh: 'two' }, flags)
   assert.throws(() => refuseForeign(plan, present, other.pem), { code: 'MSH0107' })
   assert.throws(() => refuseForeign({ ...plan, mesh: 'two' }, present, root.pem), { code: 'MSH0107' })
+})
+
+test('the passphrase of the root key: needed only to sign, a wrong one is said to be wrong', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'meshctl-passphrase-'))
+  t.after(() => rmSync(folder, { recursive: true }))
+  const store = new ContextStore(folder, {})
+  const { terminal } = listener()
+  const cli = { terminal } as Cli
+  const plan = { mesh: 'demo', trustDomain: 'demo.mesh' } as InitPlan
+  const file = (text: string): InitFlags => {
+    writeFileSync(join(folder, 'phrase'), text)
+    return { passphraseFile: join(folder, 'phrase') } as InitFlags
+  }
+  await assert.rejects(ensureRoot(cli, store, plan, file('short\n')), { code: 'MSH0101' })
+  const made = await ensureRoot(cli, store, plan, file('Correct-Horse\n'))
+  assert.match(readFileSync(join(folder, 'demo/root.key'), 'utf8'), /BEGIN ENCRYPTED/)
+
+  // Nothing is asked, so nothing has to be answered, until something must be signed.
+  const again = await ensureRoot(cli, store, plan, {} as InitFlags)
+  assert.equal(again.pem, made.pem)
+  await assert.rejects(again.open(terminal), { code: 'MSH0101', message: /--passphrase-file is needed/ })
+  const wrong = await ensureRoot(cli, store, plan, file('Wrong-Horse\n'))
+  await assert.rejects(wrong.open(terminal), {
+    code: 'MSH0416',
+    message: /wrong passphrase for the root key/,
+  })
+  const right = await ensureRoot(cli, store, plan, file('Correct-Horse\n'))
+  assert.equal((await right.open(terminal)).certificate.pem, made.pem)
+})
+
+test('logs -f: lines as they come; the end of our side ends it there', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'meshctl-logs-'))
+  t.after(() => rmSync(folder, { recursive: true }))
+  const file = join(folder, 'access.log')
+  writeFileSync(file, 'one\n')
+  const host = new LocalHost()
+  const stop = new AbortController()
+  let shown = ''
+  const pids = join(folder, 'pids')
+  const line = watched(`sh -c 'echo $$ > ${pids}; exec tail -n 5 -F ${file}'`)
+  const following = host.run(line, { signal: stop.signal, onStdout: (chunk) => (shown += chunk.toString()) })
+  const ended = assert.rejects(following, { code: 'MSH0507' })
+  await until('the first line', () => shown === 'one\n')
+  appendFileSync(file, 'two\n')
+  await until('the second line', () => shown === 'one\ntwo\n')
+  const pid = readFileSync(pids, 'utf8').trim()
+  stop.abort()
+  await ended
+  await until('tail to be gone', () => !existsSync(`/proc/${pid}`))
+
+  // Its own end is the end too, with its status.
+  const broken = await host.run(watched("sh -c 'echo no such file >&2; exit 3'"), { onStdout: () => {} })
+  assert.deepEqual([broken.status, broken.stderr], [3, 'no such file\n'])
 })
 
 test('contexts: written 0600, chosen, removed', async (t) => {

@@ -4,9 +4,11 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { compile } from '../../src/compile/compile.ts'
 import type { MeshInstance } from '../../src/model/instance.ts'
+import { protocols } from '../../src/model/protocol.ts'
 import type { Core } from '../../src/proxy/core.ts'
 import { Keep } from '../../src/proxy/keep.ts'
 import { link } from '../../src/proxy/link.ts'
+import { isOpaque } from '../../src/snapshot/types.ts'
 import { destinationRule, input, instance, subsets, virtualService } from './mesh.ts'
 
 const services = ['web', 'api', 'db']
@@ -18,7 +20,7 @@ const anyInstance: fc.Arbitrary<MeshInstance> = fc
     host: fc.constantFrom('vm1', 'vm2', 'vm3'),
     port: fc.constantFrom(80, 8080),
     version: fc.constantFrom('v1', 'v2'),
-    protocol: fc.constantFrom('http' as const, 'tcp' as const, 'auto' as const),
+    protocol: fc.constantFrom(...protocols),
     passing: fc.boolean(),
   })
   .map(({ service, host, ...over }) => instance(service, host, { ...over, servicePort: over.port }))
@@ -89,7 +91,7 @@ test('every cluster that is referred to exists, and the real proxy links every s
           assert.ok(
             weights.every(({ cluster, weight }) => snapshot.clusters[cluster] !== undefined && weight > 0),
           )
-          if (port.protocol !== 'tcp') assert.ok(port.routes.length > 0)
+          if (!isOpaque(port.protocol)) assert.ok(port.routes.length > 0)
         }
       }
     }),

@@ -87,6 +87,11 @@ export class MeshControl {
     })
   }
 
+  /** The registry as control itself reaches it, whatever the gate does. */
+  inside(): RegistryConfig {
+    return { ...this.access(), url: `https://127.0.0.1:${this.#control?.registryPort ?? 1}` }
+  }
+
   /** How to reach the registry with this token; the management token unless said otherwise. */
   access(token: string | null = managementToken): RegistryConfig {
     return {

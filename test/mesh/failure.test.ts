@@ -1,5 +1,6 @@
 // Parts that go away while traffic runs: a host, the registry, control, a proxy.
 import assert from 'node:assert/strict'
+import { connectRegistry } from '../../src/registry/client.ts'
 import { leaseCheckId } from '../../src/registry/registry.ts'
 import { until } from '../agent/running.ts'
 import { FastClock } from './fastclock.ts'
@@ -91,6 +92,64 @@ recorded(
     await mesh.weigh({ v1: 0, v2: 100 })
     await mesh.answering(vm3, ['v2'], {}, 20_000)
     await mesh.host('vm4', [web('v2')])
+  },
+)
+
+recorded(
+  'registry out of reach for ten minutes: nobody notices but the reports, and nobody when it is back',
+  async (recorder) => {
+    const clock = new FastClock(1)
+    await using mesh = await Mesh.start(recorder, { clock })
+    const [vm1, , vm3] = await mesh.usual()
+    const pass = (ms: number): Promise<void> => new Promise((done) => void clock.after(ms, done))
+    const load = mesh.load(vm3, {}, 2)
+    await load.more(50)
+    // The reaper judges only hosts that it has seen renewing.
+    await pass(4000)
+    // Between hosts and control, so that the reaper lives on and sees no host renew its lease.
+    await mesh.control.registry.shut()
+    const began = clock.monotonic()
+    clock.speed = 60
+    await pass(300_000)
+    // In the middle of it a machine is started anew.
+    clock.speed = 1
+    vm1.stopProxy()
+    await vm1.stopAgent()
+    await vm1.startProxy()
+    await vm1.startAgent()
+    await mesh.answering(vm1, ['v1', 'v2'])
+    clock.speed = 60
+    await pass(300_000)
+    clock.speed = 1
+    assert.ok(clock.monotonic() - began > 600_000)
+    const { report } = await vm3.status()
+    assert.ok(
+      report.problems.some((problem) => problem.includes('registry away')),
+      report.problems.join(),
+    )
+    await mesh.answering(vm3, ['v1', 'v2'])
+    const before = load.failed.length
+    const inside = connectRegistry(mesh.control.inside())
+    const { value: instances } = await inside.instances('web')
+    inside.close()
+    assert.ok(instances.length === 2 && instances.every(({ passing }) => !passing), 'what it says first')
+    await mesh.control.registry.open()
+    await until(
+      'the agents to be connected again',
+      async () => {
+        const all = await Promise.all(mesh.vms.map((vm) => vm.status()))
+        return all.every(({ registry }) => registry.connected && registry.registered)
+      },
+      90_000,
+    )
+    await until('all to be healthy', async () => (await mesh.healthy()).join() === 'vm1,vm2', 20_000)
+    await load.more(200)
+    await load.stop()
+    // Those under way on the proxy that was stopped, at most.
+    assert.ok(before <= 2, load.failed.join('\n'))
+    assert.deepEqual(load.failed.slice(before), [])
+    await mesh.weigh({ v1: 0, v2: 100 })
+    await mesh.answering(vm3, ['v2'], {}, 20_000)
   },
 )
 

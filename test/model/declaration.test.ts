@@ -44,12 +44,34 @@ test('defaults are filled in', () => {
 })
 
 test('all problems of a flag come at once, with a hint', () => {
-  assert.deepEqual(said('Web,prot=8080,protocol=grpc'), [
-    '--service Web,prot=8080,protocol=grpc: prot: unknown key (did you mean "port"?)',
-    '--service Web,prot=8080,protocol=grpc: name: "Web" must be lowercase letters, digits and dashes, beginning and ending with a letter or digit',
-    '--service Web,prot=8080,protocol=grpc: port: is missing (say where it listens, port=8080, or who only calls as it, user=NAME)',
-    '--service Web,prot=8080,protocol=grpc: protocol: "grpc" is not honoured yet (one of http, tcp, auto)',
+  assert.deepEqual(said('Web,prot=8080,protocol=grcp'), [
+    '--service Web,prot=8080,protocol=grcp: prot: unknown key (did you mean "port"?)',
+    '--service Web,prot=8080,protocol=grcp: name: "Web" must be lowercase letters, digits and dashes, beginning and ending with a letter or digit',
+    '--service Web,prot=8080,protocol=grcp: port: is missing (say where it listens, port=8080, or who only calls as it, user=NAME)',
+    '--service Web,prot=8080,protocol=grcp: protocol: must be http, http2, grpc, tls, tcp, auto; not "grcp" (did you mean "grpc"?)',
   ])
+})
+
+test('protocols have the names that Istio gives them', () => {
+  const table: Record<string, string> = {
+    http: 'http',
+    http2: 'http2',
+    grpc: 'grpc',
+    tls: 'tls',
+    tcp: 'tcp',
+    auto: 'auto',
+    HTTPS: 'tls',
+    'grpc-web': 'http',
+    mongo: 'tcp',
+    MySQL: 'tcp',
+    redis: 'tcp',
+  }
+  for (const [written, read] of Object.entries(table)) {
+    const { services, problems } = declareServices({ flags: [`web,port=80,protocol=${written}`] })
+    assert.deepEqual([services[0]?.protocol, problems], [read, []], written)
+  }
+  assert.match(said('web,port=80,protocol=udp')[0] ?? '', /only TCP is carried/)
+  assert.match(said('web,port=80,protocol=constructor')[0] ?? '', /must be http, http2, .*not "constructor"/)
 })
 
 test('refused flags', () => {

@@ -10,7 +10,7 @@ import type { Issuer } from '../../src/pki/issue.ts'
 import { keyPem, makeKey, publicOf } from '../../src/pki/key.ts'
 import { Engine } from '../../src/proxy/engine.ts'
 import { Stats } from '../../src/proxy/stats.ts'
-import { serverName } from '../../src/snapshot/types.ts'
+import { isOpaque, serverName } from '../../src/snapshot/types.ts'
 import type {
   Cluster,
   Endpoint,
@@ -243,6 +243,8 @@ export interface Calls {
   readonly cluster?: Partial<Cluster>
   readonly route?: Partial<Route>
   readonly routes?: (clusters: readonly Cluster[]) => Route[]
+  /** Server names, in order, and the index of the subset that takes them. */
+  readonly tlsRoutes?: readonly { readonly sniHosts: readonly string[]; readonly subset: number }[]
   readonly settings?: Partial<Settings>
   readonly spiffe?: string
 }
@@ -300,8 +302,16 @@ export function callerSnapshot(calls: Calls): Snapshot {
     port: 8080,
     protocol,
     instances: [],
-    routes: protocol === 'tcp' ? [] : (calls.routes?.(clusters) ?? [route]),
-    tcp: weighted,
+    routes: isOpaque(protocol) ? [] : (calls.routes?.(clusters) ?? [route]),
+    ...(calls.tlsRoutes === undefined
+      ? {}
+      : {
+          tlsRoutes: calls.tlsRoutes.map(({ sniHosts, subset }) => ({
+            sniHosts,
+            clusters: [{ cluster: subset, weight: 1 }],
+          })),
+        }),
+    tcp: protocol === 'tls' && calls.tlsRoutes !== undefined ? [] : weighted,
   }
   return snapshotOf({
     identities: [hostIdentity, shop],

@@ -107,7 +107,8 @@ export async function readServices(
 const declarationHelp = `
 Service declarations:
   web[.namespace],port=8080[,key=value]...
-  protocol=http|tcp|auto       how its bytes are understood (auto)
+  protocol=http|http2|grpc|tls|tcp|auto
+                               how its bytes are understood (auto)
   version=v1                   what routes split by; also tag=a+b, meta.KEY=V
   unit=web.service, user=web   who on the host may speak as this service; with
                                it port may be left out: it only calls

@@ -1,11 +1,10 @@
 // `meshctl logs [HOST]`: the journal of agent and proxy, or the access log, over SSH or on the host itself.
-import { spawn } from 'node:child_process'
 import type { Command } from 'commander'
-import { MeshError } from '../../errors.ts'
-import { quote } from '../../host/host.ts'
+import { Exit, MeshError } from '../../errors.ts'
+import { quote, type Host, type RunResult } from '../../host/host.ts'
 import { pathsUnder, units } from '../../paths.ts'
 import { examples, subcommand, type Cli } from '../cli.ts'
-import { addSshFlags, openRemote, readCount, readSshOptions, sshWords, type SshFlags } from '../remote.ts'
+import { addSshFlags, openRemote, readCount, readSshLogin, type SshFlags } from '../remote.ts'
 
 interface Flags extends SshFlags {
   readonly agent: boolean
@@ -31,13 +30,19 @@ export function register(program: Command, cli: Cli): void {
   examples(command, ['meshctl logs root@vm1', 'meshctl logs vm1 --access -f', 'meshctl logs --proxy -n 200'])
   command.action(async (host: string | undefined, flags: Flags) => {
     const line = logCommand(flags)
-    if (flags.follow) cli.exit(await follow(cli, host, flags, line))
-    else await print(cli, host, flags, line)
+    const login = await readSshLogin(cli.terminal, flags)
+    const remote = await openRemote(host ?? 'local', flags, login, cli.terminal)
+    try {
+      if (flags.follow) cli.exit(await follow(cli, remote.host, line))
+      else await print(cli, remote.host, line)
+    } finally {
+      remote.host.close()
+    }
   })
 }
 
 /** The command that prints the logs on the host. */
-export function logCommand(
+function logCommand(
   flags: Pick<Flags, 'agent' | 'proxy' | 'control' | 'access' | 'follow' | 'lines'>,
 ): string {
   const file = quote(pathsUnder().accessLog)
@@ -57,41 +62,43 @@ export function logCommand(
   return `journalctl --no-pager -o cat -n ${flags.lines}${flags.follow ? ' -f' : ''} ${chosen.map((unit) => `-u ${unit}`).join(' ')}`
 }
 
-async function print(cli: Cli, target: string | undefined, flags: Flags, line: string): Promise<void> {
-  const options = await readSshOptions(cli.terminal, flags)
-  const { host } = await openRemote(target ?? 'local', flags, options, cli.terminal)
-  try {
-    const result = await host.run(line, { root: true })
-    if (result.stdout !== '') cli.terminal.out(result.stdout)
-    if (result.status !== 0) {
-      throw new MeshError(
-        'MSH0507',
-        `${host.label}: ${line.split(' ')[0] ?? ''} ended with ${result.status}`,
-        {
-          details: result.stderr.trim() === '' ? [] : result.stderr.trim().split('\n').slice(-3),
-          hint: 'is the host joined? meshctl check host HOST',
-        },
-      )
-    }
-  } finally {
-    host.close()
-  }
+async function print(cli: Cli, host: Host, line: string): Promise<void> {
+  const result = await host.run(line, { root: true })
+  if (result.stdout !== '') cli.terminal.out(result.stdout)
+  if (result.status !== 0) throw ended(host, line, result)
 }
 
-/** Follows through the system's own ssh: it streams and ends with Ctrl-C. */
-async function follow(cli: Cli, target: string | undefined, flags: Flags, line: string): Promise<number> {
-  const elevated = `if [ "$(id -u)" = 0 ]; then exec ${line}; else exec sudo -n ${line}; fi`
-  const words = target === undefined ? ['sh', '-c'] : sshWords(target, flags)
-  const program = words[0] ?? 'ssh'
+/** Until Ctrl-C, which is how following ends; then nothing of it is left on the host either. */
+async function follow(cli: Cli, host: Host, line: string): Promise<number> {
+  let rest = Buffer.alloc(0)
+  const onStdout = (chunk: Buffer): void => {
+    const text = rest.length === 0 ? chunk : Buffer.concat([rest, chunk])
+    const end = text.lastIndexOf(0x0a) + 1
+    rest = Buffer.from(text.subarray(end))
+    if (end > 0) cli.terminal.out(text.toString('utf8', 0, end))
+  }
   return await cli.delegated(async (signal) => {
-    const child = spawn(program, [...words.slice(1), elevated], { stdio: 'inherit' })
-    signal.addEventListener('abort', () => child.kill('SIGTERM'))
-    return await new Promise<number>((resolve, reject) => {
-      child.on('error', (error) =>
-        reject(new MeshError('MSH0501', `${program} could not be started`, { cause: error })),
-      )
-      // Ctrl-C is how following ends.
-      child.on('exit', (status) => resolve(signal.aborted ? 0 : (status ?? 1)))
-    })
+    try {
+      const result = await host.run(watched(line), { root: true, signal, onStdout })
+      throw ended(host, line, result)
+    } catch (error) {
+      if (signal.aborted) return Exit.ok
+      throw error
+    }
+  })
+}
+
+/** The command, ended with our end of the line: some of these only notice when they have something to write. */
+export function watched(line: string): string {
+  return (
+    `exec 3<&0; ${line} & log=$!; { while read -r _ <&3; do :; done; kill $log; } >/dev/null 2>&1 & watch=$!; ` +
+    'wait $log; status=$?; kill $watch 2>/dev/null; exit $status'
+  )
+}
+
+function ended(host: Host, line: string, { status, stderr }: RunResult): MeshError {
+  return new MeshError('MSH0507', `${host.label}: ${line.split(' ')[0] ?? ''} ended with ${status}`, {
+    details: stderr.trim() === '' ? [] : stderr.trim().split('\n').slice(-3),
+    hint: 'is the host joined? meshctl check host HOST',
   })
 }

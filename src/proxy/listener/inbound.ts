@@ -3,13 +3,15 @@ import type net from 'node:net'
 import { printAddress } from '../../net/addr.ts'
 import type { Address } from '../../net/addr.ts'
 import { Connection } from '../../net/connection.ts'
+import { isOpaque } from '../../snapshot/types.ts'
 import { causes } from '../chain/reply.ts'
 import type { Core } from '../core.ts'
 import type { Party, Scope } from '../live.ts'
 import { Recent } from '../recent.ts'
 import type { Guests } from './guests.ts'
 import { serve } from './outbound.ts'
-import { nobody, refuseOpaque, Sniffing } from './sniffing.ts'
+import { nobody, refuseOpaque } from './refuse.ts'
+import { Sniffing } from './sniffing.ts'
 
 const stranger: Party = { principal: '', workload: '', namespace: '' }
 
@@ -47,6 +49,6 @@ export function acceptInbound(
   }
   const connection = new Connection(socket, nobody, null)
   if (scope.refusal === null) serve(core, live, guests, connection, scope, target)
-  else if (target.protocol === 'tcp') refuseOpaque(core, live, connection, scope)
+  else if (isOpaque(target.protocol)) refuseOpaque(core, live, connection, scope)
   else new Sniffing(core, live, connection, scope, target, guests)
 }

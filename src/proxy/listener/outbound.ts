@@ -15,7 +15,9 @@ import type { Live, LiveIdentity, Scope, Target } from '../live.ts'
 import { Recent } from '../recent.ts'
 import { Split } from '../route/pick.ts'
 import type { Guests } from './guests.ts'
-import { nobody, Sniffing } from './sniffing.ts'
+import { Hello } from './hello.ts'
+import { nobody } from './refuse.ts'
+import { Sniffing } from './sniffing.ts'
 import { Tunnel } from './tunnel.ts'
 
 /** Every virtual address lies in 240.240.0.0/16; nothing else is ever there. */
@@ -73,12 +75,21 @@ export function serve(
   scope: Scope,
   target: Target,
 ): void {
+  const openTunnel = (): void => {
+    new Tunnel(core, live, scope, target, guests, null).adopt(connection, null)
+  }
   switch (target.protocol) {
     case 'http':
+    case 'http2':
+    case 'grpc':
       new Server1(core, connection, scope, guests)
       break
+    case 'tls':
+      if (target.tls === null) openTunnel()
+      else new Hello(core, live, connection, scope, target, guests)
+      break
     case 'tcp':
-      new Tunnel(core, live, scope, target, guests, null).adopt(connection, null)
+      openTunnel()
       break
     case 'auto':
       new Sniffing(core, live, connection, scope, target, guests)
@@ -151,6 +162,7 @@ function passthrough(core: Core, { address, port }: Address): Target {
     destination,
     routes: [],
     fallback: compileChain([]),
+    tls: null,
     tcp: new Split([{ cluster, weight: 1 }]),
     key: '',
   }

@@ -5,7 +5,7 @@ import tls from 'node:tls'
 import { Connection } from '../../net/connection.ts'
 import { Strangers } from '../../net/strangers.ts'
 import { reason } from '../../errors.ts'
-import { linkHttp1, linkTcp } from '../../snapshot/types.ts'
+import { isHttp, isOpaque, linkHttp1, linkTcp } from '../../snapshot/types.ts'
 import { causes, localReply } from '../chain/reply.ts'
 import { Server1 } from '../codec/server1.ts'
 import type { Core } from '../core.ts'
@@ -14,7 +14,7 @@ import type { LiveInbound, Party, Scope } from '../live.ts'
 import { Recent } from '../recent.ts'
 import { identify } from '../secret.ts'
 import type { Guests } from './guests.ts'
-import { nobody } from './sniffing.ts'
+import { nobody } from './refuse.ts'
 import { Tunnel } from './tunnel.ts'
 
 const handshakeTimeout = 10_000
@@ -105,13 +105,13 @@ function accept(core: Core, guests: Guests, socket: tls.TLSSocket): void {
     refuse(`${peer.id} is no workload`)
     return
   }
-  const isHttp = socket.alpnProtocol === linkHttp1
-  if (!isHttp && socket.alpnProtocol !== linkTcp) {
+  const isHttpLink = socket.alpnProtocol === linkHttp1
+  if (!isHttpLink && socket.alpnProtocol !== linkTcp) {
     refuse('no protocol was agreed on')
     return
   }
   // What was declared is not circumvented by calling it something else.
-  if ((isHttp && target.protocol === 'tcp') || (!isHttp && target.protocol === 'http')) {
+  if (isHttpLink ? isOpaque(target.protocol) : isHttp(target.protocol)) {
     refuse(`${target.destination.service} speaks ${target.protocol}`)
     return
   }
@@ -124,7 +124,7 @@ function accept(core: Core, guests: Guests, socket: tls.TLSSocket): void {
   const left = Date.parse(certificate.valid_to) - core.clock.now()
   const scope = scopeOf(target, source, core.clock.monotonic() + left)
   const connection = new Connection(socket, nobody, null)
-  if (isHttp) new Server1(core, connection, scope, guests)
+  if (isHttpLink) new Server1(core, connection, scope, guests)
   else new Tunnel(core, live, scope, target, guests, null).adopt(connection, null)
 }
 

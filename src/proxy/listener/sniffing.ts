@@ -8,9 +8,10 @@ import type { Expiring } from '../../net/wheel.ts'
 import { sniff } from '../../wire/sniff.ts'
 import { Server1 } from '../codec/server1.ts'
 import type { Core } from '../core.ts'
-import { logTunnel } from '../filter/access.ts'
 import type { Live, Scope, Target } from '../live.ts'
 import type { Guest, Guests } from './guests.ts'
+import { Hello } from './hello.ts'
+import { refuseOpaque } from './refuse.ts'
 import { Tunnel } from './tunnel.ts'
 import type { Listener } from './tunnel.ts'
 
@@ -71,6 +72,8 @@ export class Sniffing implements Owner, Expiring, Guest, Listener {
     }
     this.#learn('client')
     if (found === 'http1') this.#http(first)
+    else if (found === 'tls' && this.#scope.refusal === null && this.#target?.tls)
+      this.#hello(first, this.#target)
     else this.#opaque()
   }
 
@@ -128,6 +131,13 @@ export class Sniffing implements Owner, Expiring, Guest, Listener {
     downstream.bytes(first, 0, first.length)
   }
 
+  #hello(first: Buffer, target: Target): void {
+    this.#finish()
+    this.#tunnel?.discard()
+    const hello = new Hello(this.#core, this.#live, this.#connection, this.#scope, target, this.#guests)
+    hello.bytes(first, 0, first.length)
+  }
+
   #opaque(): void {
     this.#finish()
     if (this.#scope.refusal !== null || this.#target === null) {
@@ -143,35 +153,4 @@ export class Sniffing implements Owner, Expiring, Guest, Listener {
     this.#core.wheel.cancel(this.#deadline)
     this.#guests.delete(this)
   }
-}
-
-/** Opaque bytes cannot be answered in words: the connection is reset and the log says why. */
-export function refuseOpaque(core: Core, live: Live, connection: Connection, scope: Scope): void {
-  connection.owner = nobody
-  connection.reset()
-  const { refusal } = scope
-  if (!live.settings.accessLog || refusal === null) return
-  logTunnel(core, {
-    reporter: scope.reporter,
-    service: scope.destination.service,
-    upstream: '',
-    source: scope.source.principal,
-    destination: '',
-    isSecure: scope.isSecure,
-    isUpstreamSecure: false,
-    flag: refusal.cause.flag,
-    reason: refusal.cause.reason,
-    detail: refusal.detail,
-    bytesIn: connection.bytesIn,
-    bytesOut: 0,
-    duration: 0,
-  })
-}
-
-/** The owner of a connection that is only waiting to be over. */
-export const nobody: Owner = {
-  bytes() {},
-  ended() {},
-  drained() {},
-  closed() {},
 }

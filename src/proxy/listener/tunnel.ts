@@ -17,6 +17,7 @@ import type { Recorder } from '../filter/metrics.ts'
 import type { Live, Scope, Target } from '../live.ts'
 import { Pump } from '../pump.ts'
 import type { PumpEnd } from '../pump.ts'
+import type { Split } from '../route/pick.ts'
 import type { Guest, Guests } from './guests.ts'
 
 /** Client bytes that wait for the upstream connection. */
@@ -54,6 +55,7 @@ export class Tunnel implements Dialer, PumpEnd, Guest {
   #failure: { cause: Cause; detail: string } | null
   #isOver: boolean
 
+  /** Dials at once. `split`: where it goes, when that is not simply the target's `tcp`. */
   constructor(
     core: Core,
     live: Live,
@@ -61,6 +63,7 @@ export class Tunnel implements Dialer, PumpEnd, Guest {
     target: Target,
     guests: Guests,
     listener: Listener | null,
+    split: Split | null = target.tcp,
   ) {
     this.core = core
     this.scope = scope
@@ -69,7 +72,7 @@ export class Tunnel implements Dialer, PumpEnd, Guest {
     this.#guests = guests
     this.#listener = listener
     this.#startedAt = core.clock.monotonic()
-    this.#cluster = target.tcp?.pick() ?? null
+    this.#cluster = split?.pick() ?? null
     this.endpoint = null
     this.#tried = []
     this.#dial = null

@@ -1,0 +1,36 @@
+// The end of a connection that is served nothing, and the owner of one that is only waiting to be over.
+import type { Connection, Owner } from '../../net/connection.ts'
+import type { Core } from '../core.ts'
+import { logTunnel } from '../filter/access.ts'
+import type { Live, Scope } from '../live.ts'
+
+/** Opaque bytes cannot be answered in words: the connection is reset and the log says why. */
+export function refuseOpaque(core: Core, live: Live, connection: Connection, scope: Scope): void {
+  connection.owner = nobody
+  connection.reset()
+  const { refusal } = scope
+  if (!live.settings.accessLog || refusal === null) return
+  logTunnel(core, {
+    reporter: scope.reporter,
+    service: scope.destination.service,
+    upstream: '',
+    source: scope.source.principal,
+    destination: '',
+    isSecure: scope.isSecure,
+    isUpstreamSecure: false,
+    flag: refusal.cause.flag,
+    reason: refusal.cause.reason,
+    detail: refusal.detail,
+    bytesIn: connection.bytesIn,
+    bytesOut: 0,
+    duration: 0,
+  })
+}
+
+/** The owner of a connection that is only waiting to be over. */
+export const nobody: Owner = {
+  bytes() {},
+  ended() {},
+  drained() {},
+  closed() {},
+}

@@ -1,0 +1,190 @@
+// One header field of HTTP/2, checked when it is made and shared by every head that refers to the same table entry.
+import { SP, TAB, sameToken, target, text, token } from '../bytes.ts'
+import { Fault } from '../fault.ts'
+import { canonicalHost, parseLength } from '../framing.ts'
+import { methodAt } from '../methods.ts'
+import { Name } from '../names.ts'
+import { Pseudo } from './fieldname.ts'
+import type { FieldName } from './fieldname.ts'
+
+/** Bytes at the ends of a value that count for its hash: long values are told apart well enough by them. */
+const hashedHead = 8
+const hashedTail = 24
+
+/** The hash of a field with this `hashOf` its name and this value. */
+export function hashBytes(nameHash: number, buf: Uint8Array, start: number, end: number): number {
+  const length = end - start
+  let hash = Math.imul(nameHash, 31) + length
+  if (length > hashedHead + hashedTail) {
+    for (const stop = start + hashedHead; start < stop; start++) hash = Math.imul(hash, 33) ^ buf[start]!
+    start = end - hashedTail
+  }
+  for (; start < end; start++) hash = Math.imul(hash, 33) ^ buf[start]!
+  return hash | 0
+}
+
+/** The same for a value that is a string of one character per byte. */
+export function hashText(nameHash: number, value: string): number {
+  const length = value.length
+  let hash = Math.imul(nameHash, 31) + length
+  let i = 0
+  if (length > hashedHead + hashedTail) {
+    for (; i < hashedHead; i++) hash = Math.imul(hash, 33) ^ value.charCodeAt(i)
+    i = length - hashedTail
+  }
+  for (; i < length; i++) hash = Math.imul(hash, 33) ^ value.charCodeAt(i)
+  return hash | 0
+}
+
+let lines = Buffer.alloc(4096)
+
+export class Field {
+  /** Lower case; pseudo fields with their colon; the very same string for every field of an interned name. */
+  readonly name: string
+  /** One character per byte. */
+  readonly value: string
+  /** The name's place in wire/names.ts, or one of `Pseudo`; 0: neither. */
+  readonly id: number
+  readonly named: FieldName
+  /** Over name and value; `hashBytes` gives the same. */
+  readonly hash: number
+  /** What it counts in tables and limits: name + value + 32 (RFC 7541 4.1). */
+  readonly size: number
+  /** To be sent on as never indexed: it came so (RFC 7541 6.2.3), or is a credential by its name. */
+  readonly isSensitive: boolean
+  /** 0, or why it may not stand in any message. */
+  readonly fault: number
+  /** Whether nothing needs to be looked at when it is added to a head. */
+  readonly isPlain: boolean
+  /** The value of content-length and :status; -1 for others. */
+  readonly number: number
+  /** The value of host and :authority as routes compare it (see `canonicalHost`); '' for others. */
+  readonly canonical: string
+  #line: string
+
+  constructor(named: FieldName, value: string, hash: number, isNever: boolean, checked: Checked) {
+    this.name = named.text
+    this.value = value
+    this.id = named.id
+    this.named = named
+    this.hash = hash
+    this.size = named.text.length + value.length + 32
+    this.isSensitive = isNever || named.isSensitive
+    this.fault = checked.fault
+    this.isPlain = checked.fault === 0 && !checked.isSpecial
+    this.number = checked.number
+    this.canonical = checked.canonical
+    this.#line = ''
+  }
+
+  /** `name: value\r\n` as HTTP/1.1 has it, a flat string; '' for pseudo fields. Made when first asked for. */
+  get line(): string {
+    if (this.#line !== '' || this.named.isPseudo) return this.#line
+    const length = this.name.length + this.value.length + 4
+    if (lines.length < length) lines = Buffer.alloc(length * 2)
+    lines.latin1Write(`${this.name}: ${this.value}\r\n`, 0)
+    return (this.#line = lines.latin1Slice(0, length))
+  }
+}
+
+/** What `check` found; one for the process, read before the next field is made. */
+class Checked {
+  fault = 0
+  isSpecial = false
+  number = -1
+  canonical = ''
+}
+
+const checked = new Checked()
+
+/** Makes a field of a name and the value in buf[start, end), which is not kept. */
+export function makeField(
+  named: FieldName,
+  buf: Buffer,
+  start: number,
+  end: number,
+  isNever: boolean,
+): Field {
+  const value = start === end ? '' : buf.latin1Slice(start, end)
+  checked.fault = named.fault
+  checked.isSpecial = named.isPseudo
+  checked.number = -1
+  checked.canonical = ''
+  if (checked.fault === 0) checked.fault = valueFault(buf, start, end)
+  if (checked.fault === 0) checkSpecial(named.id, buf, start, end, value)
+  return new Field(named, value, hashBytes(named.hash, buf, start, end), isNever, checked)
+}
+
+/** Controls, and blanks at the ends (RFC 9113 8.2.1): the bytes that HTTP/1.1 has no way to carry in a value. */
+function valueFault(buf: Buffer, start: number, end: number): number {
+  if (start === end) return 0
+  for (let i = start; i < end; i++) if (text[buf[i]!] === 0) return Fault.value
+  const first = buf[start]
+  const last = buf[end - 1]
+  return first === SP || first === TAB || last === SP || last === TAB ? Fault.value : 0
+}
+
+/** Fields whose value has a form that we rely on. */
+function checkSpecial(id: number, buf: Buffer, start: number, end: number, value: string): void {
+  switch (id) {
+    case Name.contentLength:
+      checked.isSpecial = true
+      checked.number = parseLength(buf, start, end)
+      if (checked.number < 0) checked.fault = checked.number
+      return
+    case Name.host:
+    case Pseudo.authority:
+      checked.isSpecial = true
+      checked.canonical = canonicalHost(buf, start, end)
+      if (checked.canonical === '') checked.fault = Fault.host
+      return
+    case Name.te:
+      if (!sameToken(buf, start, end, 'trailers')) checked.fault = Fault.connectionField
+      return
+    case Name.expect:
+      checked.isSpecial = true
+      if (!sameToken(buf, start, end, '100-continue')) checked.fault = Fault.expectation
+      return
+    case Pseudo.method:
+      // Unknown ones are refused as in HTTP/1.1: a server behind us might read `delete` as DELETE.
+      if (methodAt(buf, start, end) === undefined) {
+        checked.fault = isToken(buf, start, end) ? Fault.unknownMethod : Fault.method
+      }
+      return
+    case Pseudo.scheme:
+      if (value !== 'http' && value !== 'https') checked.fault = Fault.scheme
+      return
+    case Pseudo.path:
+      if (!isPath(buf, start, end)) checked.fault = Fault.target
+      return
+    case Pseudo.protocol:
+      if (!isToken(buf, start, end)) checked.fault = Fault.protocol
+      return
+    case Pseudo.status: {
+      const status = end - start === 3 ? parseLength(buf, start, end) : -1
+      if (status < 100) checked.fault = Fault.status
+      checked.number = status
+      return
+    }
+    default:
+  }
+}
+
+function isToken(buf: Buffer, start: number, end: number): boolean {
+  for (let i = start; i < end; i++) if (token[buf[i]!] === 0) return false
+  return start < end
+}
+
+/** `/path?query` of bytes that a request line of HTTP/1.1 may have, or `*`; a backslash in the query only. */
+function isPath(buf: Buffer, start: number, end: number): boolean {
+  if (start === end) return false
+  if (buf[start] === 42) return end - start === 1
+  if (buf[start] !== 47) return false
+  let isQuery = false
+  for (let i = start; i < end; i++) {
+    const kind = target[buf[i]!]
+    if (kind === 0 || (kind === 2 && !isQuery)) return false
+    if (buf[i] === 63) isQuery = true
+  }
+  return true
+}

@@ -1,0 +1,51 @@
+// Counts the frames that cost a peer less than us, each kind in a token bucket that refills with the time that the
+// caller gives, and with useful work.
+import type { FloodLimits, Rate } from './limits.ts'
+
+/** Kinds of frames that are counted. */
+export const Kind = {
+  resets: 0,
+  faults: 1,
+  refusals: 2,
+  settings: 3,
+  pings: 4,
+  priorities: 5,
+  windowUpdates: 6,
+  empties: 7,
+  unknowns: 8,
+} as const
+
+const kinds = Object.keys(Kind) as (keyof typeof Kind)[]
+
+// Tokens that one useful frame (data either way, a new stream) adds to a bucket: frames of these kinds come with it.
+const perUseful = kinds.map((kind) => ({ pings: 1, windowUpdates: 4 })[kind as string] ?? 0)
+
+export class Flood {
+  /** Useful frames so far; counted by those who see them. */
+  useful: number
+  readonly #rates: readonly Rate[]
+  readonly #tokens: Float64Array
+  readonly #times: Float64Array
+  readonly #usefuls: Float64Array
+
+  constructor(limits: FloodLimits) {
+    this.useful = 0
+    this.#rates = kinds.map((kind) => limits[kind])
+    this.#tokens = Float64Array.from(this.#rates, (rate) => rate.burst)
+    this.#times = new Float64Array(kinds.length)
+    this.#usefuls = new Float64Array(kinds.length)
+  }
+
+  /** Takes one frame of this kind down; true: it is one too many. `now` in milliseconds of a clock that never goes back. */
+  isOver(kind: number, now: number): boolean {
+    const rate = this.#rates[kind]!
+    const gained =
+      ((now - this.#times[kind]!) * rate.perSecond) / 1000 +
+      (this.useful - this.#usefuls[kind]!) * perUseful[kind]!
+    this.#times[kind] = now
+    this.#usefuls[kind] = this.useful
+    const tokens = Math.min(rate.burst, this.#tokens[kind]! + gained) - 1
+    this.#tokens[kind] = tokens
+    return tokens < 0
+  }
+}

@@ -1,0 +1,248 @@
+// The receiving side of a session: cuts the peer's bytes into frames and hands each to who deals with its kind.
+// Complete frames are read where they lie; only the pieces of one that is cut by the end of a read are copied.
+import { Kind } from './flood.ts'
+import { Code, Flag, Type, headerBytes, maxPayload, preface, readId, readWord } from './frame.ts'
+import type { Heads } from './heads.ts'
+import type { Session } from './session.ts'
+import { readSettings } from './settings.ts'
+import { End } from './table.ts'
+
+const pieceBytes = headerBytes + maxPayload
+const maxSpare = 16
+// Buffers for cut frames that no session uses at the moment.
+const spare: Buffer[] = []
+
+export class Receiver {
+  readonly #session: Session
+  readonly #heads: Heads
+  /** Bytes of the preface still to come; servers only. */
+  #prefaceLeft: number
+  /** The peer's first frame, which has to be SETTINGS, has not come. */
+  #isFirst: boolean
+  /** A cut frame is piece[0, pieceEnd). */
+  #piece: Buffer | null
+  #pieceEnd: number
+
+  constructor(session: Session, heads: Heads) {
+    this.#session = session
+    this.#heads = heads
+    this.#prefaceLeft = session.role === 'server' ? preface.length : 0
+    this.#isFirst = true
+    this.#piece = null
+    this.#pieceEnd = 0
+  }
+
+  receive(buf: Buffer, start: number, end: number): void {
+    const session = this.#session
+    if (this.#prefaceLeft > 0) start = this.#preface(buf, start, end)
+    if (this.#piece !== null) start = this.#complete(this.#piece, buf, start, end)
+    while (end - start >= headerBytes && !session.isOver) {
+      const length = (buf[start]! << 16) | (buf[start + 1]! << 8) | buf[start + 2]!
+      if (length > maxPayload) return session.guard.fail(Code.frameSizeError, 'frame too large')
+      const next = start + headerBytes + length
+      if (next > end) break
+      this.#frame(buf, start, length)
+      start = next
+    }
+    if (start < end && !session.isOver && this.#piece === null) {
+      this.#piece = spare.pop() ?? Buffer.allocUnsafeSlow(pieceBytes)
+      this.#pieceEnd = buf.copy(this.#piece, 0, start, end)
+    }
+  }
+
+  /** Lets go of what is kept. */
+  release(): void {
+    if (this.#piece !== null && spare.length < maxSpare) spare.push(this.#piece)
+    this.#piece = null
+    this.#pieceEnd = 0
+  }
+
+  #preface(buf: Buffer, start: number, end: number): number {
+    while (start < end && this.#prefaceLeft > 0) {
+      if (buf[start] !== preface[preface.length - this.#prefaceLeft]) {
+        this.#session.guard.fail(Code.protocolError, 'no HTTP/2 preface')
+        return end
+      }
+      start++
+      this.#prefaceLeft--
+    }
+    return start
+  }
+
+  /** Adds to a cut frame and deals with it when it is complete; returns what comes behind. */
+  #complete(piece: Buffer, buf: Buffer, start: number, end: number): number {
+    if (this.#pieceEnd < headerBytes) {
+      const bytes = Math.min(end - start, headerBytes - this.#pieceEnd)
+      buf.copy(piece, this.#pieceEnd, start, start + bytes)
+      start += bytes
+      this.#pieceEnd += bytes
+      if (this.#pieceEnd < headerBytes) return end
+    }
+    const length = (piece[0]! << 16) | (piece[1]! << 8) | piece[2]!
+    if (length > maxPayload) {
+      this.#session.guard.fail(Code.frameSizeError, 'frame too large')
+      return end
+    }
+    const bytes = Math.min(end - start, headerBytes + length - this.#pieceEnd)
+    buf.copy(piece, this.#pieceEnd, start, start + bytes)
+    start += bytes
+    this.#pieceEnd += bytes
+    if (this.#pieceEnd < headerBytes + length) return end
+    this.#frame(piece, 0, length)
+    this.release()
+    return start
+  }
+
+  /** A whole frame: its header at buf[at…], its payload behind. */
+  #frame(buf: Buffer, at: number, length: number): void {
+    const session = this.#session
+    const type = buf[at + 3]!
+    const flags = buf[at + 4]!
+    const id = readId(buf, at + 5)
+    const start = at + headerBytes
+    const end = start + length
+    if (this.#heads.openId !== 0 && (type !== Type.continuation || id !== this.#heads.openId)) {
+      return session.guard.fail(Code.protocolError, 'header block interrupted')
+    }
+    if (this.#isFirst) {
+      if (type !== Type.settings || (flags & Flag.ack) !== 0) {
+        return session.guard.fail(Code.protocolError, 'first frame is not SETTINGS')
+      }
+      this.#isFirst = false
+    }
+    switch (type) {
+      case Type.data:
+        return this.#data(buf, start, end, flags, id)
+      case Type.headers:
+        return this.#heads.headers(buf, start, end, flags, id)
+      case Type.continuation:
+        return this.#heads.continuation(buf, start, end, flags, id)
+      case Type.windowUpdate:
+        return this.#windowUpdate(buf, start, length, id)
+      case Type.rstStream:
+        return this.#rstStream(buf, start, length, id)
+      case Type.settings:
+        return this.#settings(buf, start, end, flags, id)
+      case Type.ping:
+        return this.#ping(buf, start, length, flags, id)
+      case Type.goaway:
+        if (length < 8) return session.guard.fail(Code.frameSizeError, 'GOAWAY of a wrong size')
+        if (id !== 0) return session.guard.fail(Code.protocolError, 'GOAWAY on a stream')
+        return session.peerGoesAway(readId(buf, start))
+      case Type.priority:
+        return this.#priority(buf, start, length, id)
+      case Type.pushPromise:
+        return session.guard.fail(Code.protocolError, 'push is not enabled')
+      default:
+        session.guard.isFlooded(Kind.unknowns)
+    }
+  }
+
+  #data(buf: Buffer, start: number, end: number, flags: number, id: number): void {
+    const session = this.#session
+    const length = end - start
+    if (id === 0) return session.guard.fail(Code.protocolError, 'DATA on no stream')
+    if ((flags & Flag.padded) !== 0) {
+      const pad = start < end ? buf[start]! : length
+      if (pad >= length) return session.guard.fail(Code.protocolError, 'more padding than frame')
+      start++
+      end -= pad
+    }
+    if (!session.inflow.arrived(length)) {
+      return session.guard.fail(Code.flowControlError, 'connection window exceeded')
+    }
+    const isEnd = (flags & Flag.endStream) !== 0
+    if (start < end) session.flood.useful++
+    else if (!isEnd && session.guard.isFlooded(Kind.empties)) return undefined
+    const stream = session.streams.get(id)
+    if (stream === null) return session.guard.late(id)
+    if (stream.isPeerEnded) return session.guard.fault(stream, Code.streamClosed)
+    if (!stream.hasHead) return session.guard.fault(stream, Code.protocolError)
+    stream.window -= length
+    if (stream.window < 0) return session.guard.fault(stream, Code.flowControlError)
+    const bytes = end - start
+    if (stream.expected >= 0) {
+      stream.expected -= bytes
+      if (stream.expected < 0 || (isEnd && stream.expected > 0)) {
+        return session.guard.fault(stream, Code.protocolError)
+      }
+    }
+    if (length > bytes) session.inflow.skipped(stream, length - bytes)
+    if (bytes === 0 && !isEnd) return undefined
+    stream.isPeerEnded = isEnd
+    session.inflow.told(stream, bytes)
+    stream.owner.data(stream, buf, start, end, isEnd)
+    if (isEnd) session.closeIfDone(stream)
+    return undefined
+  }
+
+  #windowUpdate(buf: Buffer, at: number, length: number, id: number): void {
+    const session = this.#session
+    if (length !== 4) return session.guard.fail(Code.frameSizeError, 'WINDOW_UPDATE of a wrong size')
+    if (session.guard.isFlooded(Kind.windowUpdates)) return undefined
+    const increment = readId(buf, at)
+    if (id === 0) {
+      if (increment === 0) return session.guard.fail(Code.protocolError, 'WINDOW_UPDATE of 0')
+      if (!session.sender.widen(increment)) {
+        session.guard.fail(Code.flowControlError, 'connection window overflow')
+      }
+      return undefined
+    }
+    const stream = session.streams.get(id)
+    if (stream === null) {
+      if (session.isIdle(id)) session.guard.fail(Code.protocolError, 'WINDOW_UPDATE on an idle stream')
+      return undefined
+    }
+    if (increment === 0) return session.guard.fault(stream, Code.protocolError)
+    if (!session.sender.widenStream(stream, increment)) session.guard.fault(stream, Code.flowControlError)
+    return undefined
+  }
+
+  #rstStream(buf: Buffer, at: number, length: number, id: number): void {
+    const session = this.#session
+    if (length !== 4) return session.guard.fail(Code.frameSizeError, 'RST_STREAM of a wrong size')
+    if (session.isIdle(id)) return session.guard.fail(Code.protocolError, 'RST_STREAM on an idle stream')
+    if (session.role === 'server' && session.guard.isFlooded(Kind.resets)) return undefined
+    const stream = session.streams.get(id)
+    if (stream === null) return undefined
+    const code = readWord(buf, at)
+    session.close(stream, End.byPeer)
+    stream.owner.reset(stream, code, code === Code.refusedStream && !stream.hasHead)
+    return undefined
+  }
+
+  #settings(buf: Buffer, start: number, end: number, flags: number, id: number): void {
+    const session = this.#session
+    if (id !== 0) return session.guard.fail(Code.protocolError, 'SETTINGS on a stream')
+    if ((flags & Flag.ack) !== 0) {
+      if (start < end) return session.guard.fail(Code.frameSizeError, 'SETTINGS acknowledged with content')
+      if (!session.guard.isFlooded(Kind.settings)) session.acknowledged()
+      return undefined
+    }
+    if ((end - start) % 6 !== 0) return session.guard.fail(Code.frameSizeError, 'SETTINGS of a wrong size')
+    if (session.guard.isFlooded(Kind.settings) || session.guard.isGlutted()) return undefined
+    if (!readSettings(session, buf, start, end)) return undefined
+    session.settled()
+    return undefined
+  }
+
+  #ping(buf: Buffer, at: number, length: number, flags: number, id: number): void {
+    const session = this.#session
+    if (length !== 8) return session.guard.fail(Code.frameSizeError, 'PING of a wrong size')
+    if (id !== 0) return session.guard.fail(Code.protocolError, 'PING on a stream')
+    if (session.guard.isFlooded(Kind.pings) || session.guard.isGlutted()) return undefined
+    if ((flags & Flag.ack) === 0) session.output.pong(buf, at)
+    else if (readWord(buf, at) === 0) session.pinged(readWord(buf, at + 4))
+    return undefined
+  }
+
+  /** Priorities are read for their mistakes only (RFC 9113 5.3.2 retired them). */
+  #priority(buf: Buffer, at: number, length: number, id: number): void {
+    const session = this.#session
+    if (id === 0) return session.guard.fail(Code.protocolError, 'PRIORITY on no stream')
+    if (session.guard.isFlooded(Kind.priorities)) return undefined
+    if (length !== 5) return session.guard.faultAt(id, Code.frameSizeError)
+    if (readId(buf, at) === id) session.guard.faultAt(id, Code.protocolError)
+    return undefined
+  }
+}
