@@ -10,7 +10,7 @@ import { listens } from '../model/service.ts'
 import { ports } from '../paths.ts'
 import { readCertificate } from '../pki/cert.ts'
 import { provesSpiffe } from '../pki/spiffe.ts'
-import { linkHttp1, serverName } from '../snapshot/types.ts'
+import { linkHttp2, serverName } from '../snapshot/types.ts'
 import { holdersOf, type Keyring, type Leaf } from './keyring.ts'
 
 const timeoutMs = 5000
@@ -88,7 +88,7 @@ function served(
       host: link.address,
       port: link.port,
       servername,
-      ALPNProtocols: [linkHttp1],
+      ALPNProtocols: [linkHttp2],
       ca: roots,
       cert: host.chain,
       key: host.keyPem,

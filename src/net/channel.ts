@@ -34,5 +34,5 @@ export interface Channel {
   /** Throws away what was not sent; the owner hears `closed` later. */
   destroy(): void
   /** Ends in disorder, so that a peer that still writes learns of it. */
-  reset(): void
+  abort(): void
 }

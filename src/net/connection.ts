@@ -127,7 +127,7 @@ export class Connection implements Channel {
   }
 
   /** Ends with a reset, so that a peer that still writes learns of it. */
-  reset(): void {
+  abort(): void {
     // While our own end is on its way the kernel allows no reset, and Node then neither closes the socket nor says so.
     if (this.isFinished) {
       this.socket.destroy()

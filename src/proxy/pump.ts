@@ -105,6 +105,6 @@ export class Pump {
     }
     // In order: what is left goes out before our end. In disorder: the other side must see that.
     if (isInOrder) other.own.end()
-    else other.own.reset()
+    else other.own.abort()
   }
 }

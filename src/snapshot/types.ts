@@ -227,11 +227,13 @@ export interface EndpointHealth {
 
 /**
  * The TLS server name (SNI) of a link: Istio's form with our domain. One connection carries one service port.
- * The ALPN says what travels on it: `linkHttp1` or `linkTcp`.
+ * The ALPN says what travels on it: `linkHttp2` or `linkTcp`.
  */
 export function serverName(service: string, namespace: string, port: number): string {
   return `outbound_.${port}_._.${service}.${namespace}.mesh`
 }
 
-export const linkHttp1 = 'meshctl-http/1.1'
+/** Requests as streams, opaque connections as CONNECT. */
+export const linkHttp2 = 'h2'
+/** One opaque connection. */
 export const linkTcp = 'meshctl-tcp'

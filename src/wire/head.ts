@@ -1,5 +1,6 @@
 // The head of a message: start line and header lines as offsets into the buffer they were read from.
-import { hashOf, sameRange, sameToken } from './bytes.ts'
+import { hashOf, latin1, sameRange, sameToken, token } from './bytes.ts'
+import type { HpackEncoder } from './h2/encoder.ts'
 import { idOf, Name, nameOf } from './names.ts'
 
 declare global {
@@ -134,6 +135,31 @@ export class Head {
     return -1
   }
 
+  /** The place of line i's name in names.ts; 0: not interned. */
+  id(i: number): number {
+    return this.#lines[i * stride + ID]!
+  }
+
+  /** The first byte of line i's name, lower case. */
+  initial(i: number): number {
+    return token[this.#buf[this.#lines[i * stride + NAME]!]!]!
+  }
+
+  /** Whether Connection nominates any line for removal. */
+  get nominates(): boolean {
+    return this.#optionCount > 0
+  }
+
+  /** Host as it was written; '' where there is none. `canonical` itself where it is the same. */
+  authority(canonical: string): string {
+    for (let i = 0, at = 0; i < this.count; i++, at += stride) {
+      if (this.#lines[at + ID] === Name.host) {
+        return latin1(this.#buf, this.#lines[at + VALUE]!, this.#lines[at + VALUE_END]!, canonical)
+      }
+    }
+    return canonical
+  }
+
   /** The lower-case name of line i. */
   name(i: number): string {
     const at = i * stride
@@ -206,6 +232,27 @@ export class Head {
       out[at++] = 10
     }
     if (runEnd > run) at += buf.copy(out, at, run, runEnd)
+    return at
+  }
+
+  /** Writes the lines that `drop` keeps to out[at…] as HPACK; returns the place behind. Needs `bound` and 16 bytes a line. */
+  encode(encoder: HpackEncoder, out: Buffer, at: number, drop: (i: number, head: Head) => boolean): number {
+    const buf = this.#buf
+    const lines = this.#lines
+    for (let i = 0, k = 0; i < this.count; i++, k += stride) {
+      if (drop(i, this)) continue
+      at = encoder.bytes(
+        out,
+        at,
+        buf,
+        lines[k + NAME]!,
+        lines[k + NAME_END]!,
+        lines[k + VALUE]!,
+        lines[k + VALUE_END]!,
+        lines[k + HASH]!,
+        lines[k + ID]!,
+      )
+    }
     return at
   }
 }

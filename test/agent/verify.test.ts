@@ -14,7 +14,7 @@ import { FakeHost } from '../../src/host/fake.ts'
 import { readHostConfig } from '../../src/agent/hostconfig.ts'
 import { report, renew, verify, type VerbContext } from '../../src/agent/verbs.ts'
 import { serveAgent } from '../../src/agent/socket.ts'
-import { linkHttp1 } from '../../src/snapshot/types.ts'
+import { linkHttp2 } from '../../src/snapshot/types.ts'
 import { declared, hostConfig } from '../compile/mesh.ts'
 import { Authority, type Leaf } from '../pki/authority.ts'
 import { furnish, makePlace, type Place, silent } from './place.ts'
@@ -42,7 +42,7 @@ beforeEach(async () => {
     rejectUnauthorized: true,
     ca: authority.roots,
     minVersion: 'TLSv1.3',
-    ALPNProtocols: [linkHttp1],
+    ALPNProtocols: [linkHttp2],
     SNICallback: (name, done) => {
       names.push(name)
       done(null, createSecureContext({ key: serving.key, cert: serving.chain, ca: authority.roots }))

@@ -11,7 +11,7 @@ import { readCertificate } from '../../src/pki/cert.ts'
 import { makeRequest } from '../../src/pki/csr.ts'
 import { type Issuer, makeIssuing, makeLeaf, makeRoot } from '../../src/pki/issue.ts'
 import { keyPem, makeKey, publicOf } from '../../src/pki/key.ts'
-import { linkHttp1, serverName } from '../../src/snapshot/types.ts'
+import { linkHttp2, serverName } from '../../src/snapshot/types.ts'
 import { Lab } from './lab.ts'
 import { Mesh } from './mesh.ts'
 import { addUser, startWeb } from './service.ts'
@@ -85,7 +85,7 @@ function call(proof: Proof | null): Promise<string> {
         host: lab.host('vm1').address,
         port: ports.link,
         servername: serverName('web', 'default', 8080),
-        ALPNProtocols: [linkHttp1],
+        ALPNProtocols: [linkHttp2],
         // Links speak P-256 only; another first guess costs a second hello, after which Node's server forgets the ALPN.
         ecdhCurve: 'P-256',
         ca: ours.roots,

@@ -5,7 +5,7 @@ import tls from 'node:tls'
 import { hostSpiffe, serviceSpiffe } from '../../src/model/service.ts'
 import { ports } from '../../src/paths.ts'
 import { claim } from '../../src/registry/vip.ts'
-import { linkHttp1, serverName } from '../../src/snapshot/types.ts'
+import { linkHttp2, serverName } from '../../src/snapshot/types.ts'
 import { until } from '../agent/running.ts'
 import { declared } from '../compile/mesh.ts'
 import { Authority, type Leaf } from '../pki/authority.ts'
@@ -26,7 +26,7 @@ async function ask(vm: Vm, leaf: Pick<Leaf, 'chain' | 'key'>): Promise<{ text: s
     servername: name,
     cert: leaf.chain,
     key: leaf.key,
-    ALPNProtocols: [linkHttp1],
+    ALPNProtocols: [linkHttp2],
     // As a proxy's own dials: with another first group OpenSSL asks again and then loses the ALPN.
     ecdhCurve: 'P-256',
     // The test judges what it is served, not this.
@@ -102,7 +102,7 @@ async function impostor(
 ): Promise<{ asked: number } & AsyncDisposable> {
   const state = { asked: 0 }
   const server = tls.createServer(
-    { cert: leaf.chain, key: leaf.key, ALPNProtocols: [linkHttp1] },
+    { cert: leaf.chain, key: leaf.key, ALPNProtocols: [linkHttp2] },
     (socket) => {
       socket.on('error', () => undefined)
       socket.on('data', () => {

@@ -16,7 +16,7 @@ for (const [what, before] of [
       connection.end()
     },
   ],
-  ['twice', (connection: Connection) => connection.reset()],
+  ['twice', (connection: Connection) => connection.abort()],
   ['after it was destroyed', (connection: Connection) => connection.destroy()],
 ] as const) {
   test(`a connection that is reset ${what} is closed`, async (t) => {
@@ -38,7 +38,7 @@ for (const [what, before] of [
       }
       const connection = new Connection(near, owner, null)
       before(connection)
-      connection.reset()
+      connection.abort()
     })
     assert.equal(await closed, null)
   })

@@ -198,7 +198,7 @@ test('malformed and ambiguous requests are answered here and never reach the app
     ['POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n', 400],
     [`GET / HTTP/1.1\r\nHost: a\r\nX: ${'y'.repeat(20_000)}\r\n\r\n`, 431],
     ['CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n', 405],
-    ['PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 501],
+    ['PRO * HTTP/2.0\r\n\r\nSM\r\n\r\n', 501],
   ]
   for (const [attack, status] of attacks) {
     const client = new Client(t, caller.port)

@@ -41,7 +41,7 @@ export function attempt(x: Exchange): void {
   else x.tried.push(endpoint)
   endpoint.active++
   x.active = true
-  endpoint.pool(x.scope.dialAs).acquire(x)
+  endpoint.supply(x).acquire(x)
 }
 
 /** A connection is there: the head and what is known of the body leave together. */
@@ -76,6 +76,19 @@ export function connectFailed(x: Exchange, cause: Cause, detail: string): void {
     return
   }
   x.downstream.refuse(x, cause, detail)
+}
+
+/** The peer surely did nothing with it: any method may be sent again, to the same endpoint too. */
+export function unprocessed(x: Exchange, detail: string): void {
+  leave(x)
+  if (!mayMove(x)) {
+    x.downstream.refuse(x, causes.reset, detail)
+    return
+  }
+  x.moves++
+  // The endpoint itself is not to blame.
+  x.tried?.pop()
+  attempt(x)
 }
 
 /** The connection ended, or said something unintelligible, before the end of the response. */
@@ -147,7 +160,7 @@ export function leave(x: Exchange): void {
   if (endpoint !== null && x.active) {
     x.active = false
     endpoint.active--
-    if (x.waiting) endpoint.pool(x.scope.dialAs).forget(x)
+    x.waitsAt?.forget(x)
   }
   x.upstream = null
   upstream?.abandon(x)

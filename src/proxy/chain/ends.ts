@@ -1,12 +1,13 @@
 // The two ends of an exchange as the chain sees them, whatever version of HTTP they speak. Bodies are passed without
 // their framing, borrowed until return.
 import type { Channel } from '../../net/channel.ts'
+import type { Fields } from '../../wire/h2/fields.ts'
 import type { Head } from '../../wire/head.ts'
 import type { Exchange } from './exchange.ts'
 import type { Cause } from './reply.ts'
 
 /** A head or trailer section while it can be read. */
-export type Headers = Head
+export type Headers = Head | Fields
 
 /** The side that called us. */
 export interface Downstream {

@@ -4,6 +4,7 @@ import { Deadline } from '../../net/wheel.ts'
 import type { Expiring } from '../../net/wheel.ts'
 import type { ClusterState } from '../cluster/cluster.ts'
 import type { EndpointState } from '../cluster/endpoint.ts'
+import type { Supply } from '../cluster/supply.ts'
 import type { Core } from '../core.ts'
 import type { Live, LiveRoute, Scope, Target } from '../live.ts'
 import type { Downstream, Upstream } from './ends.ts'
@@ -35,6 +36,11 @@ export class Exchange implements Expiring {
   authority: string
   /** The caller speaks HTTP/1.0, HTTP/1.1 or HTTP/2. */
   version: 0 | 1 | 2
+  /** The application is to be spoken to in HTTP/2, as its caller spoke. */
+  isHttp2: boolean
+  isGrpc: boolean
+  /** As the trailers said it; '' none. */
+  grpcStatus: string
   /** `websocket`, or '': nothing that we know how to tunnel. */
   upgrade: string
   userAgent: string
@@ -68,8 +74,8 @@ export class Exchange implements Expiring {
   upstream: Upstream | null
   /** Counted in `endpoint.active`. */
   active: boolean
-  /** Waits in a pool for a connection. */
-  waiting: boolean
+  /** Where it waits for a connection; null: it does not. */
+  waitsAt: Supply | null
   tried: EndpointState[] | null
   /** Tries that were counted against the retry policy. */
   retries: number
@@ -117,6 +123,9 @@ export class Exchange implements Expiring {
     this.path = ''
     this.authority = ''
     this.version = 1
+    this.isHttp2 = false
+    this.isGrpc = false
+    this.grpcStatus = ''
     this.upgrade = ''
     this.userAgent = ''
     this.requestId = ''
@@ -136,7 +145,7 @@ export class Exchange implements Expiring {
     this.endpoint = null
     this.upstream = null
     this.active = false
-    this.waiting = false
+    this.waitsAt = null
     this.tried = null
     this.retries = 0
     this.moves = 0

@@ -81,23 +81,26 @@ export const unsentReasons: ReadonlySet<string> = new Set(
     .map((one) => one.reason),
 )
 
-const phrases: Readonly<Record<number, string>> = {
-  400: 'Bad Request',
-  403: 'Forbidden',
-  404: 'Not Found',
-  405: 'Method Not Allowed',
-  408: 'Request Timeout',
-  413: 'Content Too Large',
-  414: 'URI Too Long',
-  417: 'Expectation Failed',
-  431: 'Request Header Fields Too Large',
-  500: 'Internal Server Error',
-  501: 'Not Implemented',
-  502: 'Bad Gateway',
-  503: 'Service Unavailable',
-  504: 'Gateway Timeout',
-  505: 'HTTP Version Not Supported',
-}
+// The standard's phrases (RFC 9110 15, RFC 6585): replies of our own need some, responses that came over HTTP/2 all.
+const phrases: ReadonlyMap<number, string> = new Map(
+  [
+    '100 Continue,101 Switching Protocols,102 Processing,103 Early Hints,200 OK,201 Created,202 Accepted',
+    '203 Non-Authoritative Information,204 No Content,205 Reset Content,206 Partial Content,207 Multi-Status',
+    '300 Multiple Choices,301 Moved Permanently,302 Found,303 See Other,304 Not Modified,307 Temporary Redirect',
+    '308 Permanent Redirect,400 Bad Request,401 Unauthorized,402 Payment Required,403 Forbidden,404 Not Found',
+    '405 Method Not Allowed,406 Not Acceptable,407 Proxy Authentication Required,408 Request Timeout,409 Conflict',
+    '410 Gone,411 Length Required,412 Precondition Failed,413 Content Too Large,414 URI Too Long',
+    '415 Unsupported Media Type,416 Range Not Satisfiable,417 Expectation Failed,421 Misdirected Request',
+    '422 Unprocessable Content,423 Locked,424 Failed Dependency,425 Too Early,426 Upgrade Required',
+    '428 Precondition Required,429 Too Many Requests,431 Request Header Fields Too Large',
+    '451 Unavailable For Legal Reasons,500 Internal Server Error,501 Not Implemented,502 Bad Gateway',
+    '503 Service Unavailable,504 Gateway Timeout,505 HTTP Version Not Supported,507 Insufficient Storage',
+    '511 Network Authentication Required',
+  ]
+    .join(',')
+    .split(',')
+    .map((entry) => [Number(entry.slice(0, 3)), entry.slice(4)]),
+)
 
 /** What a local reply says in words. `detail` may hold what a peer sent: it is cut down to printable ASCII. */
 export function replyText(reason: Cause, detail: string): string {
@@ -105,7 +108,7 @@ export function replyText(reason: Cause, detail: string): string {
 }
 
 export function phraseOf(status: number): string {
-  return phrases[status] ?? 'Error'
+  return phrases.get(status) ?? ''
 }
 
 /** The whole reply as bytes of HTTP/1.1. `status` 0 stands for the cause's own. */

@@ -4,10 +4,13 @@ import { Deadline } from '../../net/wheel.ts'
 import type { Expiring } from '../../net/wheel.ts'
 import { backoff } from '../../net/backoff.ts'
 import type { Endpoint } from '../../snapshot/types.ts'
+import type { Exchange } from '../chain/exchange.ts'
 import type { Core } from '../core.ts'
 import type { Recorder } from '../filter/metrics.ts'
 import type { ClusterState } from './cluster.ts'
+import { Links } from './links.ts'
 import { Pool } from './pool.ts'
+import type { Supply } from './supply.ts'
 
 /** How long an endpoint stays unused after failed connects: the first time, and at most. */
 const suspicion = { base: 1000, max: 30_000 }
@@ -25,7 +28,8 @@ export class EndpointState implements Expiring {
   isRetired: boolean
   /** Recorders by caller; see filter/metrics.ts. */
   readonly recorders: Map<string, Recorder>
-  #pools: Map<string, Pool>
+  #pools: Map<string, Supply>
+  #links: Map<string, Supply>
   #connectFailures: number
   #errors: number
   #ejections: number
@@ -42,6 +46,7 @@ export class EndpointState implements Expiring {
     this.isRetired = false
     this.recorders = new Map()
     this.#pools = new Map()
+    this.#links = new Map()
     this.#connectFailures = 0
     this.#errors = 0
     this.#ejections = 0
@@ -49,14 +54,26 @@ export class EndpointState implements Expiring {
     this.#probeAs = null
   }
 
-  /** The pool of connections made as this identity. */
-  pool(identity: string): Pool {
-    let pool = this.#pools.get(identity)
-    if (pool === undefined) {
-      pool = new Pool(this, identity)
-      this.#pools.set(identity, pool)
+  /** Where this exchange gets its upstream from. */
+  supply(x: Exchange): Supply {
+    const { dialAs } = x.scope
+    // Between hosts there are links; an application is spoken to as its caller spoke, or as it was declared.
+    const isHttp2 = this.config.via === 'link' || x.isHttp2
+    return this.#supply(dialAs, isHttp2)
+  }
+
+  #supply(identity: string, isHttp2: boolean): Supply {
+    const supplies = isHttp2 ? this.#links : this.#pools
+    let supply = supplies.get(identity)
+    if (supply === undefined) {
+      supply = isHttp2 ? new Links(this, identity) : new Pool(this, identity)
+      supplies.set(identity, supply)
     }
-    return pool
+    return supply
+  }
+
+  #supplies(): Supply[] {
+    return [...this.#pools.values(), ...this.#links.values()]
   }
 
   /** A connect failed, or the peer's proxy could not reach the application: out of use at once, tried again later. */
@@ -65,7 +82,7 @@ export class EndpointState implements Expiring {
     this.#probeAs = identity
     if (this.isEjected || this.isRetired) return
     this.#eject(backoff(suspicion, this.#connectFailures - 1))
-    for (const pool of this.#pools.values()) pool.closeIdle()
+    for (const supply of this.#supplies()) supply.closeIdle()
   }
 
   connected(): void {
@@ -96,7 +113,9 @@ export class EndpointState implements Expiring {
   expire(): void {
     if (this.isRetired) return
     // One connection is tried in the background, so that no request pays for an instance that is still dead.
-    if (this.#connectFailures > 0 && this.#probeAs !== null) this.pool(this.#probeAs).probe(this)
+    if (this.#connectFailures > 0 && this.#probeAs !== null) 
+      this.#supply(this.#probeAs, this.config.via === 'link').probe(this)
+   
     else this.#restore()
   }
 
@@ -115,7 +134,7 @@ export class EndpointState implements Expiring {
   retire(): void {
     this.isRetired = true
     this.core.wheel.cancel(this.#return)
-    for (const pool of this.#pools.values()) pool.closeIdle()
+    for (const supply of this.#supplies()) supply.closeIdle()
   }
 
   /** Held again by a new generation before its last exchange ended. */
@@ -124,12 +143,12 @@ export class EndpointState implements Expiring {
   }
 
   closeIdle(): void {
-    for (const pool of this.#pools.values()) pool.closeIdle()
+    for (const supply of this.#supplies()) supply.closeIdle()
   }
 
   close(): void {
     this.core.wheel.cancel(this.#return)
-    for (const pool of this.#pools.values()) pool.close()
+    for (const supply of this.#supplies()) supply.close()
   }
 
   #eject(ms: number): void {

@@ -1,9 +1,8 @@
-// Connections to one endpoint made as one identity: the last used is used first, so that spare ones can grow old and be
-// closed.
+// Connections of HTTP/1.1 to one endpoint, each for one exchange at a time: the last used is used first, so that spare
+// ones can grow old and be closed.
 import { Deadline } from '../../net/wheel.ts'
 import type { Expiring } from '../../net/wheel.ts'
 import type { Connection } from '../../net/connection.ts'
-import { linkHttp1 } from '../../snapshot/types.ts'
 import { connected, connectFailed } from '../chain/attempt.ts'
 import type { Exchange } from '../chain/exchange.ts'
 import { causes } from '../chain/reply.ts'
@@ -13,14 +12,14 @@ import { isIdempotent } from '../filter/retry.ts'
 import { Dial } from './dial.ts'
 import type { Dialer } from './dial.ts'
 import type { EndpointState } from './endpoint.ts'
+import type { Supply } from './supply.ts'
 
-/** Applications close idle connections after a few seconds and in silence; links end in order. Milliseconds. */
-const linkIdle = 90_000
-const plainIdle = 55_000
+/** Applications close idle connections after a minute, many of them in silence. Milliseconds. */
+const idleTimeout = 55_000
 /** A plain connection idle for longer is not trusted with a request that cannot be sent twice. */
 const freshFor = 500
 
-export class Pool implements Dialer, Expiring {
+export class Pool implements Supply, Dialer, Expiring {
   readonly endpoint: EndpointState
   readonly identity: string
   #idle: Client1[]
@@ -56,14 +55,14 @@ export class Pool implements Dialer, Expiring {
       connectFailed(x, causes.overflow, '')
       return
     }
-    x.waiting = true
+    x.waitsAt = this
     this.#pending.push(x)
     if (isRoom && this.#dials.size < this.#pending.length) this.#dial()
   }
 
   /** The exchange waits no longer. */
   forget(x: Exchange): void {
-    x.waiting = false
+    x.waitsAt = null
     const place = this.#pending.indexOf(x)
     if (place >= 0) this.#pending.splice(place, 1)
   }
@@ -72,7 +71,7 @@ export class Pool implements Dialer, Expiring {
   release(upstream: Client1): void {
     const x = this.#pending.length === 0 ? undefined : this.#pending.shift()
     if (x !== undefined) {
-      x.waiting = false
+      x.waitsAt = null
       connected(x, upstream)
       return
     }
@@ -83,7 +82,7 @@ export class Pool implements Dialer, Expiring {
       return
     }
     // Armed first: it keeps the wheel's time going.
-    if (!this.#sweep.armed) core.wheel.arm(this.#sweep, this.#idleTimeout)
+    if (!this.#sweep.armed) core.wheel.arm(this.#sweep, idleTimeout)
     upstream.idleSince = core.wheel.now
     this.#idle.push(upstream)
   }
@@ -110,7 +109,7 @@ export class Pool implements Dialer, Expiring {
         endpoint.probed(false)
       },
     }
-    const dial: Dial = new Dial(endpoint, this.identity, linkHttp1, probe)
+    const dial: Dial = new Dial(endpoint, this.identity, '', probe)
     this.#dials.add(dial)
   }
 
@@ -124,7 +123,7 @@ export class Pool implements Dialer, Expiring {
     this.endpoint.connectFailed(this.identity)
     const x = this.#pending.shift()
     if (x === undefined) return
-    x.waiting = false
+    x.waitsAt = null
     connectFailed(x, cause, detail)
     // Whoever is left beyond the running dials would wait for nothing.
     while (this.#pending.length > this.#dials.size && !this.#isClosed && this.#dials.size < 4) this.#dial()
@@ -133,9 +132,9 @@ export class Pool implements Dialer, Expiring {
   /** Closes connections that were idle too long. */
   expire(): void {
     const { core } = this.endpoint
-    const limit = core.wheel.now - this.#idleTimeout
+    const limit = core.wheel.now - idleTimeout
     while (this.#idle.length > 0 && this.#idle[0]!.idleSince <= limit) this.#idle.shift()!.destroy()
-    if (this.#idle.length > 0) core.wheel.arm(this.#sweep, this.#idleTimeout / 4)
+    if (this.#idle.length > 0) core.wheel.arm(this.#sweep, idleTimeout / 4)
   }
 
   closeIdle(): void {
@@ -153,17 +152,12 @@ export class Pool implements Dialer, Expiring {
     for (const upstream of this.#all) upstream.destroy()
   }
 
-  get #idleTimeout(): number {
-    return this.endpoint.config.via === 'link' ? linkIdle : plainIdle
-  }
-
   #take(x: Exchange): Client1 | null {
     for (;;) {
       const upstream = this.#idle.pop()
       if (upstream === undefined) return null
-      const { core, config } = this.endpoint
-      const isStale =
-        config.via === 'plain' && !isIdempotent(x.method) && core.wheel.now - upstream.idleSince > freshFor
+      const { core } = this.endpoint
+      const isStale = !isIdempotent(x.method) && core.wheel.now - upstream.idleSince > freshFor
       if (!isStale && !upstream.isOver) return upstream
       upstream.destroy()
     }
@@ -171,7 +165,7 @@ export class Pool implements Dialer, Expiring {
 
   #dial(): void {
     // The pool is the dialer of many dials; which one is done shows by its being finished.
-    this.#dials.add(new Dial(this.endpoint, this.identity, linkHttp1, this))
+    this.#dials.add(new Dial(this.endpoint, this.identity, '', this))
   }
 
   #dropDone(): void {

@@ -24,8 +24,8 @@ export interface CarrierUser {
   settled(): void
   /** The peer takes no new streams. */
   goingAway(): void
-  /** The connection is over, and all its streams with it. */
-  closed(error: Error | null): void
+  /** The connection is over; its streams hear of it next. */
+  closing(error: Error | null): void
 }
 
 // Carriers with output in this turn.
@@ -106,9 +106,9 @@ export class Carrier implements Owner, SessionOwner {
   }
 
   closed(error: Error | null): void {
+    this.#user.closing(error)
     this.session.ended()
     flushResponse()
-    this.#user.closed(error)
   }
 
   // --- from the session

@@ -4,10 +4,11 @@ import type { Fields } from '../../wire/h2/fields.ts'
 import type { Session } from '../../wire/h2/session.ts'
 import type { Stream, StreamOwner } from '../../wire/h2/stream.ts'
 import { answered, interim, responseBytes, responseDone, switched } from '../chain/answer.ts'
-import { broken, connectFailed, releaseRequest } from '../chain/attempt.ts'
+import { broken, releaseRequest, unprocessed } from '../chain/attempt.ts'
 import type { Headers, Upstream } from '../chain/ends.ts'
 import type { Exchange } from '../chain/exchange.ts'
 import { causes } from '../chain/reply.ts'
+import type { Cause } from '../chain/reply.ts'
 import { StreamChannel } from './streamchannel.ts'
 import { pairFields, writeRequest } from './write2.ts'
 
@@ -19,7 +20,10 @@ export interface Line {
   /** The peer is a proxy of the mesh. */
   readonly isLink: boolean
   /** Why the connection ended, where it has. */
+  readonly cause: Cause
   readonly failure: string
+  /** A stream of it is over, or about to be. */
+  streamOver(): void
 }
 
 export class Client2 implements Upstream, StreamOwner {
@@ -88,11 +92,16 @@ export class Client2 implements Upstream, StreamOwner {
     if (this.#x !== x) return
     this.#x = null
     if (this.#stream !== null) this.#line.session.reset(this.#stream, Code.cancel)
+    this.#line.streamOver()
   }
 
   letGo(x: Exchange, isWhole: boolean): void {
-    if (!isWhole || !x.requestDone) this.abandon(x)
-    else this.#x = null
+    if (!isWhole || !x.requestDone) {
+      this.abandon(x)
+      return
+    }
+    this.#x = null
+    this.#line.streamOver()
   }
 
   // --- from the stream
@@ -127,10 +136,10 @@ export class Client2 implements Upstream, StreamOwner {
     const x = this.#x
     if (x === null) return
     this.#x = null
-    if (isUnprocessed && !this.hasBytes) {
-      // Nobody has looked at it: it may go elsewhere, or to the same host on another link.
-      connectFailed(x, causes.connectFailure, codeName(code))
-    } else if (code === Code.gone) broken(x, this, causes.reset, this.#line.failure)
+    this.#line.streamOver()
+    const { cause, failure } = this.#line
+    if (isUnprocessed && !this.hasBytes) unprocessed(x, codeName(code))
+    else if (code === Code.gone) broken(x, this, cause, failure)
     else broken(x, this, code === Code.protocolError ? causes.protocol : causes.reset, codeName(code))
   }
 
@@ -142,6 +151,7 @@ export class Client2 implements Upstream, StreamOwner {
     // A response that is whole before its request: nobody wants the rest.
     if (!x.requestDone && this.#stream !== null) this.#line.session.reset(this.#stream, Code.noError)
     this.#x = null
+    this.#line.streamOver()
     responseDone(x, trailers)
   }
 }

@@ -1,5 +1,6 @@
 // HTTP/2 downstream: one request on one stream.
 import type { Channel } from '../../net/channel.ts'
+import { isOpaque } from '../../snapshot/types.ts'
 import { Fields } from '../../wire/h2/fields.ts'
 import type { Field } from '../../wire/h2/field.ts'
 import { Code } from '../../wire/h2/frame.ts'
@@ -9,7 +10,7 @@ import { leave, requestBytes, requestEnd } from '../chain/attempt.ts'
 import { exchangeOf, filterRequest, proceed } from '../chain/begin.ts'
 import type { Downstream, Headers } from '../chain/ends.ts'
 import type { Exchange } from '../chain/exchange.ts'
-import { Done, run, Wait } from '../chain/filter.ts'
+import { Done, Next, run, Wait } from '../chain/filter.ts'
 import { expired, settle } from '../chain/finish.ts'
 import { blame, causes } from '../chain/reply.ts'
 import type { Cause } from '../chain/reply.ts'
@@ -37,6 +38,9 @@ export class Request2 implements Downstream, StreamOwner, PumpEnd {
   /** A filter of the exchange waits. */
   #isWaiting: boolean
   #pump: Pump | null
+  /** What a tunnel's caller sent before there was a tunnel. */
+  #early: Buffer[]
+  #isEarlyEnd: boolean
 
   /** Without a stream it only stands for a request that was refused. */
   constructor(server: Server2, stream: Stream | null) {
@@ -50,6 +54,8 @@ export class Request2 implements Downstream, StreamOwner, PumpEnd {
     this.#owed = 0
     this.#isWaiting = false
     this.#pump = null
+    this.#early = []
+    this.#isEarlyEnd = false
   }
 
   // --- from the stream
@@ -75,10 +81,13 @@ export class Request2 implements Downstream, StreamOwner, PumpEnd {
     x.requestDone = isEnd || isUpgrade
     x.isUnsized = !isEnd && !isUpgrade && fields.contentLength < 0
     // On a link the peer's proxy says what its caller spoke; the application gets the same.
-    x.isHttp2 = !scope.isSecure || fields.get('x-meshctl-protocol') === 'h2'
+    x.isHttp2 = speaksHttp2(x, fields)
     x.isGrpc = fields.get('content-type')?.startsWith('application/grpc') === true
     const verdict = filterRequest(x, fields)
-    if (verdict === Wait) this.#isWaiting = true
+    if (verdict === Next && isOpaque(x.target.protocol)) {
+      // What was declared is not circumvented by calling it something else.
+      this.refuse(x, causes.callerRefused, `${x.target.destination.service} speaks ${x.target.protocol}`)
+    } else if (verdict === Wait) this.#isWaiting = true
     else if (verdict !== Done) proceed(x)
     this.#arriving = null
   }
@@ -87,6 +96,12 @@ export class Request2 implements Downstream, StreamOwner, PumpEnd {
     const x = this.#x
     if (x === null) {
       stream.session.consumed(stream, end - start)
+      return
+    }
+    if (x.upgrade !== '') {
+      // Nobody has agreed to switch yet: what comes too early waits, within the stream's window.
+      this.#early.push(Buffer.from(buffer.subarray(start, end)))
+      this.#isEarlyEnd = isEnd
       return
     }
     requestBytes(x, buffer, start, end)
@@ -206,6 +221,11 @@ export class Request2 implements Downstream, StreamOwner, PumpEnd {
     x.disarm()
     const channel = new StreamChannel(stream)
     if (early !== null) channel.write(early)
+    for (const bytes of this.#early) {
+      upstream.write(bytes)
+      stream.session.consumed(stream, bytes.length)
+    }
+    channel.isEnded = this.#isEarlyEnd
     this.#pump = new Pump(channel, upstream, this)
   }
 
@@ -240,6 +260,11 @@ export class Request2 implements Downstream, StreamOwner, PumpEnd {
     // The rest of the request is of no use to anybody (RFC 9113 8.1).
     if (!x.requestDone) stream.session.reset(stream, Code.noError)
   }
+}
+
+/** On a link the peer's proxy says what its caller spoke. */
+function speaksHttp2(x: Exchange, fields: Fields): boolean {
+  return !x.scope.isSecure || fields.get('x-meshctl-protocol') === 'h2'
 }
 
 /** The status of a call is in its trailers; for the metrics. */

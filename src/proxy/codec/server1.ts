@@ -21,8 +21,9 @@ import type { Guest, Guests } from '../listener/guests.ts'
 import { Pump } from '../pump.ts'
 import type { PumpEnd } from '../pump.ts'
 import { Body1 } from './body1.ts'
+import { Server2 } from './server2.ts'
 import { Stash } from './stash.ts'
-import { flushResponse, pairsOf, writeData, writeEnd, writeResponse } from './write1.ts'
+import { flushResponse, isBodyless, pairsOf, writeData, writeEnd, writeResponse } from './write1.ts'
 
 // One for the process: a head is parsed and forwarded within one call, mostly.
 const head = new Head()
@@ -50,6 +51,8 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
   #raw: Buffer
   readonly #body: Body1
   readonly #stash: Stash
+  /** It has had a request of HTTP/1.1: what follows is that too. */
+  #hasServed: boolean
   #isFeeding: boolean
   #isLingering: boolean
   /** A filter of the exchange waits. */
@@ -70,6 +73,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
     this.#raw = nothing
     this.#body = new Body1()
     this.#stash = new Stash(connection)
+    this.#hasServed = false
     this.#isFeeding = false
     this.#isLingering = false
     this.#isWaiting = false
@@ -170,7 +174,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
     isMore: boolean,
   ): boolean {
     let isChunked = false
-    if (response.contentLength < 0 && !response.bodyless) {
+    if (response.contentLength < 0 && !(isWhole && start === end) && !isBodyless(x.method, response.status)) {
       // Where nobody tells the length: chunks, or the end of the connection for those who do not know chunks.
       if (x.version === 0) x.keepAlive = false
       else isChunked = true
@@ -206,7 +210,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
 
   cut(x: Exchange, cause: Cause, detail: string): void {
     this.#drop(x, cause, detail)
-    this.connection.reset()
+    this.connection.abort()
   }
 
   expired(x: Exchange, tag: number): void {
@@ -318,6 +322,10 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
       this.#refuseHead(causes.notConfigured, 0, '')
       return -1
     }
+    if (!this.#hasServed && isPreface(buffer, at, end)) {
+      this.#becomeHttp2(buffer, at, end)
+      return -1
+    }
     headOf = null
     const taken = parseRequest(buffer, at, end, head, live.settings, seen)
     if (taken === 0) {
@@ -329,6 +337,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
       this.#refuseHead(causes.badRequest, faultStatus(taken), faultName(taken))
       return -1
     }
+    this.#hasServed = true
     const x = this.#begin(live)
     let next = at + taken
     this.#raw = Buffer.from(buffer.subarray(at, next))
@@ -344,6 +353,15 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
     // From here on the buffer belongs to somebody else.
     headOf = null
     return next
+  }
+
+  /** The caller speaks HTTP/2 (RFC 9113 3.3): this connection is another's from here on. */
+  #becomeHttp2(buffer: Buffer, at: number, end: number): void {
+    this.core.wheel.cancel(this.#idle)
+    if (this.#timing !== null) this.core.wheel.cancel(this.#timing)
+    this.#guests.delete(this)
+    const { carrier } = new Server2(this.core, this.connection, this.scope, this.#guests)
+    carrier.bytes(buffer, at, end)
   }
 
   /** The head is not whole yet. */
@@ -455,4 +473,9 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
     this.core.wheel.arm((this.#timing = new Deadline(this, LingerDeadline)), lingerMs)
     this.#stash.drop()
   }
+}
+
+/** `PRI`: no method, but the first word of HTTP/2. */
+function isPreface(buffer: Buffer, at: number, end: number): boolean {
+  return end - at >= 3 && buffer[at] === 80 && buffer[at + 1] === 82 && buffer[at + 2] === 73
 }

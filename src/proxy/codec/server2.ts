@@ -38,7 +38,7 @@ export class Server2 implements CarrierUser, Expiring, Guest {
     this.#lastUsed = core.wheel.now
     guests.add(this)
     this.carrier = new Carrier('server', connection, this, core.wheel, limitsOf(core))
-    if (connection.isClosed) this.closed()
+    if (connection.isClosed) this.closing()
   }
 
   /** No new requests: the connection ends with those that run. */
@@ -70,7 +70,7 @@ export class Server2 implements CarrierUser, Expiring, Guest {
 
   goingAway(): void {}
 
-  closed(): void {
+  closing(): void {
     this.core.wheel.cancel(this.#look)
     this.guests.delete(this)
   }

@@ -73,7 +73,15 @@ export class StreamChannel implements Channel, StreamOwner {
   }
 
   destroy(): void {
-    this.reset()
+    this.abort()
+  }
+
+  abort(): void {
+    if (this.isClosed) return
+    this.#session.reset(this.#stream, Code.connectError)
+    this.isClosed = true
+    // Whoever destroys hears of it later, as with a socket.
+    queueMicrotask(() => this.owner.closed(null))
   }
 
   // --- from the stream
@@ -95,16 +103,8 @@ export class StreamChannel implements Channel, StreamOwner {
     this.#ended()
   }
 
-  /** Both what the owner calls to break off (without arguments) and what the stream tells. */
-  reset(stream?: Stream, code: number = Code.cancel): void {
+  reset(_stream: Stream, code: number): void {
     if (this.isClosed) return
-    if (stream === undefined) {
-      this.#session.reset(this.#stream, Code.connectError)
-      this.isClosed = true
-      // Whoever destroys hears of it later, as with a socket.
-      queueMicrotask(() => this.owner.closed(null))
-      return
-    }
     this.isClosed = true
     this.owner.closed(new Error(codeName(code)))
   }

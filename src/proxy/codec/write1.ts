@@ -1,10 +1,15 @@
 // Heads and bodies as HTTP/1.1 writes them: the bytes as they came, minus what ends at this hop, plus what filters add,
 // composed in one standing buffer.
+import { createHash, randomBytes } from 'node:crypto'
 import type { Connection } from '../../net/connection.ts'
+import { fieldOf } from '../../wire/h2/field.ts'
+import type { Field } from '../../wire/h2/field.ts'
+import { Fields } from '../../wire/h2/fields.ts'
 import type { Head } from '../../wire/head.ts'
 import type { Headers } from '../chain/ends.ts'
 import type { Exchange } from '../chain/exchange.ts'
-import { isMeshHeader, isProtected } from '../filter/header.ts'
+import { phraseOf } from '../chain/reply.ts'
+import { endsHere, endsHereFrom, isMeshField, isMeshHeader } from '../filter/header.ts'
 
 declare global {
   // Node's own fast path for one-byte strings; @types/node leaves it out.
@@ -32,25 +37,37 @@ export function flushResponse(): boolean {
   return connection.write(copyOf(waitingBytes))
 }
 
+const cookieId = fieldOf('cookie', '').id
+
 let drops: readonly string[] | null = null
 
 /** The request head for upstream, in a buffer of its own. */
 export function composeRequest(x: Exchange, head: Headers): Buffer {
   flushResponse()
-  room(x.path.length + head.bound + sizeOf(x.requestAdds) + x.clientCertificate.length)
+  room(x.path.length + boundOf(head) + sizeOf(x.requestAdds) + x.clientCertificate.length)
   let at = put(x.method, 0)
   scratch[at++] = 32
   at = put(x.path, at)
   at = put(x.version === 0 ? ' HTTP/1.0\r\n' : ' HTTP/1.1\r\n', at)
   drops = x.requestDrops
-  at = head.writeLines(scratch, at, dropRequest)
+  if (head instanceof Fields) {
+    at = field('host', head.authority === '' ? x.authority : head.authority, at)
+    at = putFields(head, at, dropRequestField)
+  } else at = head.writeLines(scratch, at, dropRequest)
   if (x.clientCertificate !== '') at = field('x-forwarded-client-cert', x.clientCertificate, at)
   if (x.isNewId) at = field('x-request-id', x.requestId, at)
   at = fields(x.requestAdds, at)
   if (x.isUnsized) at = put('transfer-encoding: chunked\r\n', at)
   if (!head.has('x-forwarded-proto')) at = put('x-forwarded-proto: http\r\n', at)
-  if (x.upgrade !== '') at = put(`connection: upgrade\r\nupgrade: ${x.upgrade}\r\n`, at)
+  if (x.upgrade !== '') at = upgrade(x, head, at)
   return copyOf(put('\r\n', at))
+}
+
+function upgrade(x: Exchange, head: Headers, at: number): number {
+  at = put(`connection: upgrade\r\nupgrade: ${x.upgrade}\r\n`, at)
+  // Extended CONNECT has no key (RFC 8441 5); ours keeps the one of the caller.
+  if (head.has('sec-websocket-key')) return at
+  return field('sec-websocket-key', randomBytes(16).toString('base64'), at)
 }
 
 /**
@@ -71,16 +88,21 @@ export function writeResponse(
   flushResponse()
   const bytes = to - from
   const isLarge = bytes > gatherLimit
-  room(head.reason.length + head.bound + sizeOf(x.responseAdds) + (isLarge ? 0 : bytes))
+  const status = x.status === 101 && head.status === 200 ? 101 : head.status
+  const phrase = head instanceof Fields ? phraseOf(status) : head.reason
+  room(phrase.length + boundOf(head) + sizeOf(x.responseAdds) + (isLarge ? 0 : bytes))
   let at = put('HTTP/1.1 ', 0)
-  at = head.status === 200 ? put('200 ', at) : put(`${head.status} `, at)
-  at = put(head.reason, at)
+  at = status === 200 ? put('200 ', at) : put(`${status} `, at)
+  at = put(phrase, at)
   at = put('\r\n', at)
   // A peer proxy may say what only meshctl says; an application may not.
-  at = head.writeLines(scratch, at, x.endpoint?.config.via === 'link' ? dropHop : dropResponse)
+  const isFromMesh = x.endpoint?.config.via === 'link'
+  if (head instanceof Fields) at = putFields(head, at, isFromMesh ? dropNothing : isMeshField)
+  else at = head.writeLines(scratch, at, isFromMesh ? endsHereFrom : endsHere)
   at = fields(x.responseAdds, at)
-  if (head.status === 101) at = put(`connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`, at)
-  else if (head.status >= 200) {
+  if (status === 101) at = switching(x, head, at)
+  else if (status >= 200) {
+    if (isWhole && !isChunked && isEmptyUntold(x, head)) at = put('content-length: 0\r\n', at)
     if (isChunked) at = put('transfer-encoding: chunked\r\n', at)
     if (!x.keepAlive) at = put('connection: close\r\n', at)
     else if (x.version === 0) at = put('connection: keep-alive\r\n', at)
@@ -153,19 +175,52 @@ export function pairsOf(trailers: Headers): string[] {
   return pairs
 }
 
+/** HTTP/2 says by its last frame that there is no body; HTTP/1.1 has to say it in the head. */
+function isEmptyUntold(x: Exchange, head: Headers): boolean {
+  return head instanceof Fields && head.contentLength < 0 && !isBodyless(x.method, head.status)
+}
+
+/** Whether a response has no body whatever its head says (RFC 9112 6.3). */
+export function isBodyless(method: string, status: number): boolean {
+  return method === 'HEAD' || status < 200 || status === 204 || status === 304
+}
+
+/** The end of a head that switches to WebSocket; a peer that speaks HTTP/2 has not proved that it heard the key. */
+function switching(x: Exchange, head: Headers, at: number): number {
+  at = put(`connection: upgrade\r\nupgrade: ${x.upgrade}\r\n`, at)
+  if (head.has('sec-websocket-accept')) return at
+  const key = x.downstream.head(x).get('sec-websocket-key') ?? ''
+  const accept = createHash('sha1').update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64')
+  return field('sec-websocket-accept', accept, at)
+}
+
 function dropRequest(i: number, head: Head): boolean {
-  const name = head.name(i)
-  if (isMeshHeader(name)) return true
-  if (drops?.includes(name) === true) return true
-  return head.hop(i) && !isProtected(name)
+  return endsHere(i, head) || (drops !== null && drops.includes(head.name(i)))
 }
 
-function dropHop(i: number, head: Head): boolean {
-  return head.hop(i) && !isProtected(head.name(i))
+function dropRequestField(field: Field): boolean {
+  return isMeshField(field) || field.name === 'host' || (drops !== null && drops.includes(field.name))
 }
 
-function dropResponse(i: number, head: Head): boolean {
-  return isMeshHeader(head.name(i)) || dropHop(i, head)
+function dropNothing(): boolean {
+  return false
+}
+
+function boundOf(head: Headers): number {
+  return head instanceof Fields ? head.size : head.bound
+}
+
+/** Fields of HTTP/2 as lines. Crumbs of a cookie become one line again (RFC 9113 8.2.3). */
+function putFields(head: Fields, at: number, drop: (field: Field) => boolean): number {
+  const { items, count } = head
+  let cookies = 0
+  for (let i = 0; i < count; i++) {
+    const item = items[i]!
+    if (drop(item)) continue
+    if (item.id === cookieId && ++cookies > 1) continue
+    at = item.id === cookieId ? field('cookie', head.get('cookie')!, at) : put(item.line, at)
+  }
+  return at
 }
 
 /** One-byte text into scratch, where `room` was made; returns the place behind it. */

@@ -7,6 +7,7 @@ import { Fields } from '../../wire/h2/fields.ts'
 import type { Session } from '../../wire/h2/session.ts'
 import type { Stream } from '../../wire/h2/stream.ts'
 import type { Head } from '../../wire/head.ts'
+import { Name } from '../../wire/names.ts'
 import type { Headers } from '../chain/ends.ts'
 import type { Exchange } from '../chain/exchange.ts'
 import { replyText } from '../chain/reply.ts'
@@ -30,16 +31,18 @@ export function writeRequest(
   isEnd: boolean,
 ): void {
   const isTunnel = x.upgrade !== ''
-  const authority = head instanceof Fields ? head.authority || x.authority : head.authority(x.authority)
+  const authority = authorityOf(x, head)
   let at = session.beginHead(
+    stream,
     added + x.path.length + authority.length + x.clientCertificate.length + boundOf(head) + sizeOf(x.requestAdds),
   )
-  const out = session.output.buffer
+  if (at < 0) return
+  const { out } = session
   const { encoder } = session
   at = encoder.text(out, at, ':method', isTunnel ? 'CONNECT' : x.method, false)
   at = encoder.text(out, at, ':scheme', 'http', false)
   at = encoder.text(out, at, ':path', x.path, false)
-  if (authority !== '') at = encoder.text(out, at, ':authority', authority, false)
+  at = encoder.text(out, at, ':authority', authority, false)
   if (isTunnel) at = encoder.text(out, at, ':protocol', x.upgrade, false)
   drops = x.requestDrops
   if (head instanceof Fields) {
@@ -55,6 +58,12 @@ export function writeRequest(
   session.endHead(stream, at, isEnd)
 }
 
+/** As the caller wrote it. Callers of HTTP/1.0 may name none, and then it is the service's own name. */
+function authorityOf(x: Exchange, head: Headers): string {
+  const given = head instanceof Fields ? head.authority : head.authority(x.authority)
+  return given || x.authority || x.target.destination.service
+}
+
 /** The response's head, interim or final. */
 export function writeResponseHead(
   x: Exchange,
@@ -63,8 +72,9 @@ export function writeResponseHead(
   stream: Stream,
   isEnd: boolean,
 ): void {
-  let at = session.beginHead(added + boundOf(head) + sizeOf(x.responseAdds))
-  const out = session.output.buffer
+  let at = session.beginHead(stream, added + boundOf(head) + sizeOf(x.responseAdds))
+  if (at < 0) return
+  const { out } = session
   const { encoder } = session
   // Protocols are switched by CONNECT here, and that is answered by 200 (RFC 8441 5).
   at = encoder.status(out, at, head.status === 101 ? 200 : head.status)
@@ -86,8 +96,9 @@ export function writeReply(
   detail: string,
 ): void {
   const text = replyText(cause, detail)
-  let at = session.beginHead(added + text.length * 3 + x.requestId.length)
-  const out = session.output.buffer
+  let at = session.beginHead(stream, added + text.length * 3 + x.requestId.length)
+  if (at < 0) return
+  const { out } = session
   const { encoder } = session
   at = encoder.status(out, at, x.isGrpc ? 200 : status)
   if (x.isGrpc) {
@@ -190,7 +201,7 @@ function dropNoField(): boolean {
 }
 
 function dropRequestLine(i: number, head: Head): boolean {
-  return endsHere(i, head) || head.isHost(i) || (drops !== null && drops.includes(head.name(i)))
+  return endsHere(i, head) || head.id(i) === Name.host || (drops !== null && drops.includes(head.name(i)))
 }
 
 function dropHopLine(i: number, head: Head): boolean {

@@ -1,5 +1,8 @@
 // Headers that the mesh vouches for: taken from whoever is not entitled to them, and set anew.
 import { randomFillSync } from 'node:crypto'
+import type { Field } from '../../wire/h2/field.ts'
+import type { Head } from '../../wire/head.ts'
+import { nameCount, nameOf } from '../../wire/names.ts'
 import type { Filter } from '../chain/filter.ts'
 import { Next } from '../chain/filter.ts'
 
@@ -69,6 +72,41 @@ export function isProtected(name: string): boolean {
     name === 'cookie' ||
     name === 'forwarded'
   )
+}
+
+// What becomes of a header's name at this hop, found out once for the names that are met often.
+const Plain = 1
+const Mesh = 2
+const Protected = 3
+
+const kinds = new Uint8Array(nameCount)
+for (let id = 1; id < nameCount; id++) kinds[id] = kindOf(nameOf(id))
+
+function kindOf(name: string): number {
+  if (isMeshHeader(name)) return Mesh
+  return isProtected(name) ? Protected : Plain
+}
+
+/** Whether line i of a head goes no further: it claims what only the mesh may say, or belongs to this connection. */
+export function endsHere(i: number, head: Head): boolean {
+  const id = head.id(i)
+  if (id !== 0 ? kinds[id] === Mesh : head.initial(i) === 120 && isMeshHeader(head.name(i))) return true
+  return endsHereFrom(i, head)
+}
+
+/** The same for what a peer proxy says: that may be what only the mesh says. */
+export function endsHereFrom(i: number, head: Head): boolean {
+  const id = head.id(i)
+  if (id === 0 && !head.nominates) return false
+  if (!head.hop(i)) return false
+  return id !== 0 ? kinds[id] !== Protected : !isProtected(head.name(i))
+}
+
+/** Whether a field claims what only the mesh may say. HTTP/2 has no fields that belong to a connection. */
+export function isMeshField(field: Field): boolean {
+  const { named } = field
+  if (named.mark === 0) named.mark = kindOf(named.text)
+  return named.mark === Mesh
 }
 
 /** x-forwarded-client-cert for the application, in Envoy's form. Ids are checked SPIFFE ids, free of CR and LF. */

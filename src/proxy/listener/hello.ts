@@ -1,6 +1,7 @@
 // A TLS connection that is passed through by its server name: nothing is dialled before the client's hello is read, and
 // not a byte of it is changed.
-import type { Connection, Owner } from '../../net/connection.ts'
+import type { Owner } from '../../net/channel.ts'
+import type { Connection } from '../../net/connection.ts'
 import { Deadline } from '../../net/wheel.ts'
 import type { Expiring } from '../../net/wheel.ts'
 import { readClientHello } from '../../wire/clienthello.ts'

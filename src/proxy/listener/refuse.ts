@@ -1,5 +1,6 @@
 // The end of a connection that is served nothing, and the owner of one that is only waiting to be over.
-import type { Connection, Owner } from '../../net/connection.ts'
+import type { Owner } from '../../net/channel.ts'
+import type { Connection } from '../../net/connection.ts'
 import type { Core } from '../core.ts'
 import { logTunnel } from '../filter/access.ts'
 import type { Live, Scope } from '../live.ts'
@@ -7,7 +8,7 @@ import type { Live, Scope } from '../live.ts'
 /** Opaque bytes cannot be answered in words: the connection is reset and the log says why. */
 export function refuseOpaque(core: Core, live: Live, connection: Connection, scope: Scope): void {
   connection.owner = nobody
-  connection.reset()
+  connection.abort()
   const { refusal } = scope
   if (!live.settings.accessLog || refusal === null) return
   logTunnel(core, {

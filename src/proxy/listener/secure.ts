@@ -5,12 +5,12 @@ import tls from 'node:tls'
 import { Connection } from '../../net/connection.ts'
 import { Strangers } from '../../net/strangers.ts'
 import { reason } from '../../errors.ts'
-import { isHttp, isOpaque, linkHttp1, linkTcp } from '../../snapshot/types.ts'
-import { causes, localReply } from '../chain/reply.ts'
-import { Server1 } from '../codec/server1.ts'
+import { isHttp, linkHttp2, linkTcp } from '../../snapshot/types.ts'
+import { causes } from '../chain/reply.ts'
+import { Server2 } from '../codec/server2.ts'
 import type { Core } from '../core.ts'
 import { clientCertificate } from '../filter/header.ts'
-import type { LiveInbound, Party, Scope } from '../live.ts'
+import type { Live, LiveInbound, Party, Scope } from '../live.ts'
 import { Recent } from '../recent.ts'
 import { identify } from '../secret.ts'
 import type { Guests } from './guests.ts'
@@ -18,7 +18,6 @@ import { nobody } from './refuse.ts'
 import { Tunnel } from './tunnel.ts'
 
 const handshakeTimeout = 10_000
-const lingerMs = 2000
 /** Of one address at once: above what a host that lost all its links makes, below what would weigh on us. */
 const maxHandshakes = 2048
 
@@ -30,7 +29,7 @@ export function linkServer(core: Core, guests: Guests): tls.Server {
     rejectUnauthorized: false,
     minVersion: 'TLSv1.3',
     ecdhCurve: 'P-256',
-    ALPNProtocols: [linkHttp1, linkTcp],
+    ALPNProtocols: [linkHttp2, linkTcp],
     secureOptions: constants.SSL_OP_NO_TICKET,
     handshakeTimeout,
     // Only what has proved itself may half-close: a peer that goes away in its handshake must not leave its socket here.
@@ -64,72 +63,68 @@ export function linkServer(core: Core, guests: Guests): tls.Server {
 }
 
 function accept(core: Core, guests: Guests, socket: tls.TLSSocket): void {
-  const refuse = (why: string): void => {
-    core.log.warn({ peer: socket.remoteAddress, reason: why }, 'link refused')
-    if (socket.alpnProtocol === linkHttp1) socket.write(callerRefused(why))
-    socket.end()
-    // What it still sends is thrown away for a while: closing at once would reset the connection under the answer.
-    socket.resume()
-    const timer = core.clock.after(lingerMs, () => socket.destroy())
-    socket.once('close', () => timer.cancel())
-  }
   // A late error of a refused socket must not end the process.
   socket.on('error', () => {})
   const { live } = core
-  const target =
-    typeof socket.servername === 'string'
-      ? live?.inboundByName.get(socket.servername.toLowerCase())
-      : undefined
-  if (live === null || target === undefined) {
-    refuse('no such service')
-    return
-  }
-  if (!socket.authorized) {
-    refuse(`the certificate of the caller: ${String(socket.authorizationError)}`)
-    return
-  }
-  // That alone is not believed: the certificate itself is looked at on every connection.
+  const isHttp2 = socket.alpnProtocol === linkHttp2
+  const name = typeof socket.servername === 'string' ? socket.servername.toLowerCase() : ''
+  const target = live?.inboundByName.get(name)
   const certificate = socket.getPeerCertificate(false)
+  const caller = target === undefined || live === null ? 'no such service' : callerOf(socket, certificate, live)
+  const connection = new Connection(socket, nobody, null)
+  if (typeof caller === 'string' || target === undefined || live === null) {
+    const why = String(caller)
+    core.log.warn({ peer: socket.remoteAddress, reason: why }, 'link refused')
+    if (isHttp2) new Server2(core, connection, refusing(why), guests)
+    else connection.destroy()
+    return
+  }
+  // A connection that stays must not outlive what proved it: a revoked host gets no new certificate.
+  const left = Date.parse(certificate.valid_to) - core.clock.now()
+  const scope = scopeOf(target, caller, core.clock.monotonic() + left)
+  if (isHttp2) new Server2(core, connection, scope, guests)
+  else if (socket.alpnProtocol !== linkTcp || isHttp(target.protocol)) {
+    // What was declared is not circumvented by calling it something else.
+    core.log.warn({ peer: caller.principal, protocol: target.protocol }, 'link refused: no such protocol')
+    connection.destroy()
+  } else new Tunnel(core, live, scope, target, guests, null).adopt(connection, null)
+}
+
+/** Who calls, as the certificate proves it; a string: why it proves nothing. */
+function callerOf(socket: tls.TLSSocket, certificate: tls.PeerCertificate, live: Live): Party | string {
+  if (!socket.authorized) return `the certificate of the caller: ${String(socket.authorizationError)}`
+  // That alone is not believed: the certificate itself is looked at on every connection.
   let peer
   try {
     peer = identify(certificate.raw)
   } catch (error) {
-    refuse(reason(error))
-    return
+    return reason(error)
   }
   if (peer.trustDomain !== live.snapshot.trustDomain) {
-    refuse(`${peer.id} is not of the trust domain ${live.snapshot.trustDomain}`)
-    return
+    return `${peer.id} is not of the trust domain ${live.snapshot.trustDomain}`
   }
-  if (peer.kind !== 'service' && peer.kind !== 'host') {
-    refuse(`${peer.id} is no workload`)
-    return
-  }
-  const isHttpLink = socket.alpnProtocol === linkHttp1
-  if (!isHttpLink && socket.alpnProtocol !== linkTcp) {
-    refuse('no protocol was agreed on')
-    return
-  }
-  // What was declared is not circumvented by calling it something else.
-  if (isHttpLink ? isOpaque(target.protocol) : isHttp(target.protocol)) {
-    refuse(`${target.destination.service} speaks ${target.protocol}`)
-    return
-  }
-  const source: Party = {
+  if (peer.kind !== 'service' && peer.kind !== 'host') return `${peer.id} is no workload`
+  return {
     principal: peer.id,
     workload: peer.kind === 'service' ? peer.service : peer.host,
     namespace: peer.kind === 'service' ? peer.namespace : '',
   }
-  // A connection that stays must not outlive what proved it: a revoked host gets no new certificate.
-  const left = Date.parse(certificate.valid_to) - core.clock.now()
-  const scope = scopeOf(target, source, core.clock.monotonic() + left)
-  const connection = new Connection(socket, nobody, null)
-  if (isHttpLink) new Server1(core, connection, scope, guests)
-  else new Tunnel(core, live, scope, target, guests, null).adopt(connection, null)
 }
 
-function callerRefused(why: string): Buffer {
-  return localReply(causes.callerRefused, why, { status: 0, method: 'GET', close: true, requestId: '' })
+/** Every request of a caller who has proved nothing is answered with the reason. */
+function refusing(why: string): Scope {
+  return {
+    reporter: 'destination',
+    source: { principal: '', workload: '', namespace: '' },
+    dialAs: '',
+    isSecure: true,
+    until: Infinity,
+    clientCertificate: '',
+    refusal: { cause: causes.callerRefused, detail: why },
+    recent: new Recent(),
+    target: () => null,
+    destination: { service: '', name: '', namespace: '' },
+  }
 }
 
 function scopeOf(target: LiveInbound, source: Party, until: number): Scope {

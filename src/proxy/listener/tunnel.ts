@@ -214,7 +214,7 @@ export class Tunnel implements Dialer, PumpEnd, Guest {
 
   #refuse(cause: Cause, detail: string): void {
     // A reset, so that the client sees a failure and not an empty answer.
-    this.#downstream?.reset()
+    this.#downstream?.abort()
     this.#finish(cause, detail)
   }
 

@@ -4,7 +4,7 @@ import { Fault } from '../fault.ts'
 import { canonicalHost, parseLength } from '../framing.ts'
 import { methodAt } from '../methods.ts'
 import { Name } from '../names.ts'
-import { Pseudo } from './fieldname.ts'
+import { nameFrom, Pseudo } from './fieldname.ts'
 import type { FieldName } from './fieldname.ts'
 
 /** Bytes at the ends of a value that count for its hash: long values are told apart well enough by them. */
@@ -113,6 +113,12 @@ export function makeField(
   if (checked.fault === 0) checked.fault = valueFault(buf, start, end)
   if (checked.fault === 0) checkSpecial(named.id, buf, start, end, value)
   return new Field(named, value, hashBytes(named.hash, buf, start, end), isNever, checked)
+}
+
+/** A field of our own, lower-case name. One character of `value` is one byte. */
+export function fieldOf(name: string, value: string): Field {
+  const bytes = Buffer.from(value, 'latin1')
+  return makeField(nameFrom(name), bytes, 0, bytes.length, false)
 }
 
 /** Controls, and blanks at the ends (RFC 9113 8.2.1): the bytes that HTTP/1.1 has no way to carry in a value. */

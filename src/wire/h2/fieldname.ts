@@ -35,6 +35,8 @@ export class FieldName {
   readonly isSensitive: boolean
   /** Whether no trailer section may have it. */
   readonly isForbiddenTrailer: boolean
+  /** What whoever relays fields has found out about this name and does not want to find out again; 0: nothing yet. */
+  mark: number
 
   constructor(text: string, id: number, hash: number, fault: number) {
     this.text = text
@@ -44,6 +46,7 @@ export class FieldName {
     this.isPseudo = id > 255
     this.isSensitive = id > 0 && sensitiveNames.includes(text)
     this.isForbiddenTrailer = isForbiddenTrailer(text)
+    this.mark = 0
   }
 }
 

@@ -62,6 +62,15 @@ export class Fields {
     this.#hosts = 0
   }
 
+  /** Becomes a request's head once more: its regular fields and its :authority. The array is kept, not changed. */
+  refill(items: Field[], authority: string): void {
+    this.begin(items.length, 0)
+    this.items = items
+    this.count = items.length
+    this.authority = authority
+    for (const field of items) this.size += field.size
+  }
+
   /** Lets go of what a large block has brought. For the session, when it is dealt with. */
   release(): void {
     if (this.size > keptBytes) this.items.length = this.count = 0
