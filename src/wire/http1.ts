@@ -83,7 +83,13 @@ export function parseResponse(
  * Parses a whole trailer section (field lines and the final empty line) in buf[start, end). Returns the bytes that it takes or
  * a fault. Which names may stand there is chunk.ts's business.
  */
-export function parseTrailers(buf: Buffer, start: number, end: number, head: Head, limits: HeadLimits): number {
+export function parseTrailers(
+  buf: Buffer,
+  start: number,
+  end: number,
+  head: Head,
+  limits: HeadLimits,
+): number {
   head.begin(buf)
   frame.reset()
   const at = fields(buf, start, end, head, limits.maxHeaders)

@@ -187,13 +187,18 @@ test('a link ends with the certificate that opened it', async (t) => {
     const request = busy.request({ ':path': '/' })
     request.on('response', (head) => answers.push(String(head[':status'])))
     // A request that crosses our GOAWAY is refused untouched: it may be sent again elsewhere.
-    request.on('error', () => answers.push(request.rstCode === http2.constants.NGHTTP2_REFUSED_STREAM ? 'refused' : 'lost'))
+    request.on('error', () =>
+      answers.push(request.rstCode === http2.constants.NGHTTP2_REFUSED_STREAM ? 'refused' : 'lost'),
+    )
     request.resume()
   }, 50)
   t.after(() => clearInterval(more))
   await eventually(() => answers.includes('200'), 'an answer')
   await eventually(() => idle.destroyed && busy.destroyed, 'both to end', 8000)
-  assert.ok(answers.every((answer) => answer === '200' || answer === 'refused'), answers.join(' '))
+  assert.ok(
+    answers.every((answer) => answer === '200' || answer === 'refused'),
+    answers.join(' '),
+  )
 })
 
 async function knock(

@@ -102,7 +102,8 @@ function moveOn(x: Exchange, head: Headers): boolean {
 
 function refusesBytes(x: Exchange, buffer: Buffer, start: number, end: number): boolean {
   const { onResponseData } = x.chain
-  if (onResponseData === null || runData(onResponseData, x, buffer.subarray(start, end)) !== Done) return false
+  if (onResponseData === null || runData(onResponseData, x, buffer.subarray(start, end)) !== Done)
+    return false
   leave(x)
   x.downstream.cut(x, causes.filtered, '')
   return true

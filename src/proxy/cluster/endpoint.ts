@@ -113,9 +113,8 @@ export class EndpointState implements Expiring {
   expire(): void {
     if (this.isRetired) return
     // One connection is tried in the background, so that no request pays for an instance that is still dead.
-    if (this.#connectFailures > 0 && this.#probeAs !== null) 
+    if (this.#connectFailures > 0 && this.#probeAs !== null)
       this.#supply(this.#probeAs, this.config.via === 'link').probe(this)
-   
     else this.#restore()
   }
 

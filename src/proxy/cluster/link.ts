@@ -129,4 +129,3 @@ export class Link implements CarrierUser, Line, Expiring {
     } else session.ping()
   }
 }
-

@@ -422,9 +422,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
   #refuseHead(cause: Cause, status: number, detail: string): void {
     const { live } = this.core
     if (live === null) {
-      this.connection.write(
-        localReply(cause, detail, { status, method: 'GET', close: true, requestId: '' }),
-      )
+      this.connection.write(localReply(cause, detail, { status, method: 'GET', close: true, requestId: '' }))
       this.#close()
       return
     }

@@ -111,7 +111,7 @@ export function writeResponse(
   waiting = connection
   if (bytes > 0) writeData(connection, body, from, to, isChunked)
   if (isWhole && isChunked) writeEnd(connection, null)
-  return isMore && waiting !== null ? true : flushResponse()
+  return isMore || flushResponse()
 }
 
 /** Body bytes (`isChunked`: as one chunk), behind what waits of the same connection. False: it is full. */

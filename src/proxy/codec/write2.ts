@@ -34,7 +34,12 @@ export function writeRequest(
   const authority = authorityOf(x, head)
   let at = session.beginHead(
     stream,
-    added + x.path.length + authority.length + x.clientCertificate.length + boundOf(head) + sizeOf(x.requestAdds),
+    added +
+      x.path.length +
+      authority.length +
+      x.clientCertificate.length +
+      boundOf(head) +
+      sizeOf(x.requestAdds),
   )
   if (at < 0) return
   const { out } = session

@@ -70,10 +70,11 @@ function accept(core: Core, guests: Guests, socket: tls.TLSSocket): void {
   const name = typeof socket.servername === 'string' ? socket.servername.toLowerCase() : ''
   const target = live?.inboundByName.get(name)
   const certificate = socket.getPeerCertificate(false)
-  const caller = target === undefined || live === null ? 'no such service' : callerOf(socket, certificate, live)
+  const caller =
+    target === undefined || live === null ? 'no such service' : callerOf(socket, certificate, live)
   const connection = new Connection(socket, nobody, null)
   if (typeof caller === 'string' || target === undefined || live === null) {
-    const why = String(caller)
+    const why = typeof caller === 'string' ? caller : 'no such service'
     core.log.warn({ peer: socket.remoteAddress, reason: why }, 'link refused')
     if (isHttp2) new Server2(core, connection, refusing(why), guests)
     else connection.destroy()
