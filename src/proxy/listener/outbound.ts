@@ -54,6 +54,7 @@ export function acceptOutbound(
     isSecure: false,
     until: Infinity,
     clientCertificate: '',
+    announced: null,
     refusal: why === null ? null : { cause: causes.unknownDestination, detail: `${key}: ${why}` },
     recent: new Recent(),
     target: () => null,
@@ -105,6 +106,7 @@ function scopeOf(source: LiveIdentity, key: string, target: Target): Scope {
     isSecure: false,
     until: Infinity,
     clientCertificate: '',
+    announced: null,
     refusal: null,
     recent: new Recent(),
     target: (live) => live.outbound.get(key) ?? null,
@@ -164,6 +166,7 @@ function passthrough(core: Core, { address, port }: Address): Target {
     fallback: compileChain([]),
     tls: null,
     tcp: new Split([{ cluster, weight: 1 }]),
+    announce: 0,
     key: '',
   }
 }

@@ -141,6 +141,7 @@ function scopeOf(target: LiveInbound, source: Party, until: number): Scope {
     isSecure: true,
     until,
     clientCertificate: clientCertificateLine(target.spiffe, source.principal),
+    announced: null,
     refusal: null,
     recent: new Recent(),
     target: (live) => live.inboundByName.get(serverName) ?? null,
