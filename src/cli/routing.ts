@@ -252,7 +252,7 @@ function printRows(cli: Cli, format: Format, rows: readonly Row[], empty: string
     kind: 'RouteList',
     rows,
     columns: [
-      { title: 'SERVICE', value: (row) => row.service },
+      { title: 'SERVICE', value: (row) => row.service, shrink: true },
       { title: 'RULE', value: (row) => row.rule, wide: true },
       { title: 'MATCH', value: (row) => row.match, shrink: true },
       { title: 'TO', value: (row) => row.to, shrink: true },
