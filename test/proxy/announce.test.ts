@@ -29,7 +29,10 @@ class HeaderApp {
         if (header === null) {
           const found = readProxyHeader(read, 0, read.length)
           if (found === 'more') return
-          if (found === 'broken') return socket.destroy()
+          if (found === 'broken') {
+            socket.destroy()
+            return
+          }
           header = found
           this.headers.push(found)
           socket.write('220 ready\r\n')
