@@ -19,6 +19,9 @@ const maxSteps = 16
 
 const spread = 0x9e3779b1
 
+/** Numbers wrap soon after this, so that every test goes through it. */
+const firstNumber = 0x7fffff80
+
 /**
  * Entries are counted as they come (`#next`, wrapping at 32 bits) and live in a ring at their number under a mask. Chains
  * lead from newer to older numbers, so a number older than the oldest entry ends its chain and nothing is ever unlinked.
@@ -29,7 +32,7 @@ export class SendTable {
   size = 0
   /** Size in force. */
   bytes: number
-  #next = 1
+  #next = firstNumber
   #mask: number
   #shift: number
   #entries: Int32Array
