@@ -11,6 +11,9 @@ export const cores = { proxy: '0', load: '1' } as const
 
 export const addresses: Record<Side, string> = { client: '10.232.0.1', server: '10.232.0.2' }
 
+/** All of 10.233.0.0/16 is the server's too: a mesh of thousands of instances without thousands of hosts. */
+export const instanceAddress = (index: number): string => `10.233.${index >> 8}.${index & 255}`
+
 export class Place {
   readonly dir: string = mkdtempSync(join(tmpdir(), 'meshctl-bench-'))
   readonly #children: ChildProcess[] = []
@@ -29,6 +32,25 @@ export class Place {
         this.#ip('-n', this.namespace(side), 'link', 'set', 'cable', 'up')
       }
       this.#ip('-n', client, 'route', 'add', 'default', 'via', addresses.server)
+      this.#ip('-n', server, 'route', 'add', 'local', '10.233.0.0/16', 'dev', 'lo')
+      // A connection per request for minutes must not run out of ports, nor the table of connections fill up.
+      for (const side of ['client', 'server'] as const) {
+        for (const [name, value] of [
+          ['net/ipv4/ip_local_port_range', '20000 65000'],
+          ['net/ipv4/tcp_tw_reuse', '1'],
+          ['net/ipv4/tcp_max_syn_backlog', '8192'],
+          ['net/core/somaxconn', '8192'],
+          ['net/netfilter/nf_conntrack_tcp_timeout_time_wait', '1'],
+        ] as const) {
+          this.run(
+            side,
+            cores.load,
+            'sh',
+            '-c',
+            `[ ! -e /proc/sys/${name} ] || echo ${value} > /proc/sys/${name}`,
+          )
+        }
+      }
     } catch (error) {
       this.close()
       throw error
@@ -47,9 +69,15 @@ export class Place {
       {
         encoding: 'utf8',
         env: clean(),
+        timeout: 300_000,
       },
     )
-    if (done.status !== 0) throw new Error(`${command} ${args.join(' ')}: ${done.stderr}${done.stdout}`)
+    if (done.status !== 0) {
+      const said = `${done.stderr}${done.stdout}`.trim().split('\n').slice(-5).join('\n')
+      throw new Error(
+        `${command.split('/').at(-1)} ${args.at(-1)}: ${said || (done.signal ?? `status ${done.status}`)}`,
+      )
+    }
     return done.stdout
   }
 
@@ -69,47 +97,50 @@ export class Place {
     return child.pid
   }
 
-  file(name: string, content: string): string {
+  file(name: string, content: string | Uint8Array): string {
     const path = join(this.dir, name)
     mkdirSync(join(path, '..'), { recursive: true })
     writeFileSync(path, content, { mode: 0o600 })
     return path
   }
 
-  /** Waits until a request on a side is answered with the wanted status. */
-  async answers(name: string, side: Side, url: string, wanted: string = '200'): Promise<void> {
-    const end = performance.now() + 20_000
+  /** Repeats a check that throws until it does not; after 10 s throws what it said last, with the logs of `name`. */
+  async until(name: string, check: () => void): Promise<void> {
+    const end = performance.now() + 10_000
     for (;;) {
-      const done = spawnSync(
-        'ip',
-        [
-          'netns',
-          'exec',
-          this.namespace(side),
-          'curl',
-          '-s',
-          '-o',
-          '/dev/null',
-          '-m',
-          '2',
-          '-w',
-          '%{http_code}',
-          url,
-        ],
-        { encoding: 'utf8', env: clean() },
-      )
-      if (done.stdout === wanted) return
-      if (performance.now() > end) {
-        throw new Error(`${name} answered ${done.stdout} instead of ${wanted} on ${url}\n${this.#logs(name)}`)
+      try {
+        return check()
+      } catch (error) {
+        if (performance.now() > end) {
+          throw new Error(
+            `${error instanceof Error ? error.message : String(error)}\n${this.#logs(name)}`.trim(),
+            {
+              cause: error,
+            },
+          )
+        }
       }
-      await new Promise((resolve) => setTimeout(resolve, 100))
+      await new Promise((resolve) => setTimeout(resolve, 200))
     }
+  }
+
+  /** What a program of ours has said so far. */
+  log(name: string): string {
+    return readFileSync(join(this.dir, `${name}.log`), 'utf8')
+  }
+
+  /** Ends programs that `start` started, with all below them. */
+  end(pids: readonly number[]): void {
+    for (const pid of pids.flatMap(tree)) kill(pid)
   }
 
   /** Ends what was started, removes namespaces and files. Safe to call twice. */
   close(): void {
-    for (const child of this.#children)
-      for (const pid of child.pid === undefined ? [] : tree(child.pid)) kill(pid)
+    this.end(
+      this.#children.flatMap(({ pid, exitCode, signalCode }) => {
+        return pid === undefined || exitCode !== null || signalCode !== null ? [] : [pid]
+      }),
+    )
     this.#children.length = 0
     for (const side of ['client', 'server'] as const) spawnSync('ip', ['netns', 'del', this.namespace(side)])
     rmSync(this.dir, { recursive: true, force: true })

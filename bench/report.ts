@@ -3,7 +3,7 @@ export interface Run {
   readonly scenario: string
   readonly system: string
   readonly round: number
-  /** Per request and hop. */
+  /** Per unit of the scenario (request, message, MB) and hop. */
   readonly cpu_us_per_request: number
   readonly rps: number
   readonly p50_ms: number
@@ -11,39 +11,48 @@ export interface Run {
   readonly p999_ms: number
   /** Resident memory of one hop's processes. */
   readonly rss_mb: number
+  // memory: of one worker
+  readonly private_mb?: number
+  readonly kb_per_connection?: number
+  readonly kb_per_link?: number
+  // update
+  readonly push_ms?: number
+  readonly apply_ms?: number
+  readonly pause_ms?: number
 }
 
 /** Our CPU per request divided by the peer's, each round for itself. */
 export interface Ratio {
   readonly scenario: string
+  /** `meshctl` where we are compared with ourselves. */
   readonly peer: string
   readonly median: number
   readonly min: number
   readonly max: number
 }
 
-export function ratiosOf(runs: readonly Run[]): Ratio[] {
+/** A scenario that is compared with ours of another one, by name. */
+export type Beside = ReadonlyMap<string, string>
+
+export function ratiosOf(runs: readonly Run[], beside: Beside = new Map()): Ratio[] {
   const ratios: Ratio[] = []
+  const of = (scenario: string, system: string): Run[] =>
+    runs.filter((run) => run.scenario === scenario && run.system === system)
+  const add = (scenario: string, peer: string, theirs: readonly Run[]): void => {
+    const found = of(scenario, 'meshctl').flatMap(({ round: number, cpu_us_per_request: ours }) => {
+      const their = theirs.find((run) => run.round === number)?.cpu_us_per_request ?? 0
+      return their === 0 || ours === 0 ? [] : [ours / their]
+    })
+    if (found.length === 0) return
+    const [min, max] = [round(Math.min(...found)), round(Math.max(...found))]
+    ratios.push({ scenario, peer, median: round(median(found)), min, max })
+  }
   for (const scenario of new Set(runs.map((run) => run.scenario))) {
-    const of = (system: string): Run[] =>
-      runs.filter((run) => run.scenario === scenario && run.system === system)
     for (const peer of new Set(runs.map((run) => run.system))) {
-      if (peer === 'meshctl' || peer === 'direct') continue
-      const found = of('meshctl').flatMap((ours) => {
-        const theirs = of(peer).find((run) => run.round === ours.round)
-        return theirs === undefined || theirs.cpu_us_per_request === 0
-          ? []
-          : [ours.cpu_us_per_request / theirs.cpu_us_per_request]
-      })
-      if (found.length === 0) continue
-      ratios.push({
-        scenario,
-        peer,
-        median: round(median(found)),
-        min: round(Math.min(...found)),
-        max: round(Math.max(...found)),
-      })
+      if (peer !== 'meshctl' && peer !== 'direct') add(scenario, peer, of(scenario, peer))
     }
+    const other = beside.get(scenario)
+    if (other !== undefined) add(scenario, 'meshctl', of(other, 'meshctl'))
   }
   return ratios
 }
@@ -70,6 +79,7 @@ export function table(runs: readonly Run[], ratios: readonly Ratio[]): string {
       'ours ÷ it (min–max)',
     ),
   ]
+  const number = (value: number, digits: number): string => (value === 0 ? '–' : value.toFixed(digits))
   for (const scenario of new Set(runs.map((run) => run.scenario))) {
     for (const system of new Set(runs.map((run) => run.system))) {
       const own = runs.filter((run) => run.scenario === scenario && run.system === system)
@@ -80,12 +90,30 @@ export function table(runs: readonly Run[], ratios: readonly Ratio[]): string {
         row(
           scenario,
           system,
-          system === 'direct' ? '–' : middle((run) => run.cpu_us_per_request).toFixed(1),
-          middle((run) => run.rps).toFixed(0),
-          middle((run) => run.p50_ms).toFixed(2),
-          middle((run) => run.p99_ms).toFixed(2),
-          middle((run) => run.p999_ms).toFixed(2),
-          system === 'direct' ? '–' : middle((run) => run.rss_mb).toFixed(0),
+          number(
+            middle((run) => run.cpu_us_per_request),
+            1,
+          ),
+          number(
+            middle((run) => run.rps),
+            0,
+          ),
+          number(
+            middle((run) => run.p50_ms),
+            2,
+          ),
+          number(
+            middle((run) => run.p99_ms),
+            2,
+          ),
+          number(
+            middle((run) => run.p999_ms),
+            2,
+          ),
+          number(
+            middle((run) => run.rss_mb),
+            0,
+          ),
           ratio === undefined
             ? ''
             : `${ratio.median.toFixed(2)} (${ratio.min.toFixed(2)}–${ratio.max.toFixed(2)})`,

@@ -14,11 +14,17 @@ const wanted = {
   ],
   bench: [
     ['wrk', '/usr/bin/wrk'],
+    ['nghttp2-client', '/usr/bin/h2load'],
+    // The backend; as a peer it is there then, too.
     ['nginx', '/usr/sbin/nginx'],
-    ['haproxy', '/usr/sbin/haproxy'],
     ['iptables', '/usr/sbin/iptables'],
     ['iproute2', '/usr/bin/ip', '/sbin/ip'],
+    ['curl', '/usr/bin/curl'],
   ],
+  // Peers of the benchmark: each may be missing, the others are measured without it.
+  nginx: [['libnginx-mod-stream', '/usr/lib/nginx/modules/ngx_stream_module.so']],
+  haproxy: [['haproxy', '/usr/sbin/haproxy']],
+  envoy: [['python3-pip', '/usr/bin/pip3', '/usr/local/bin/pip3']],
 } as const satisfies Record<string, readonly (readonly [string, ...string[]])[]>
 
 export type Purpose = keyof typeof wanted

@@ -9,6 +9,7 @@ const suites = {
   program: [
     'test/{gates,install}.test.ts',
     'test/{agent,proxy}/main.test.ts',
+    'test/proxy/reload.test.ts',
     'test/cli/{objects,status,usage,wizard}.test.ts',
     'test/registry/{consul,tls}.test.ts',
   ],

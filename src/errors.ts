@@ -357,6 +357,12 @@ const table = {
     explain:
       'The proxy could not use a key, chain or root that the agent sent and went on with those before. The reason names the identity.',
   },
+  MSH0705: {
+    title: 'proxy not reloaded',
+    exit: Exit.failed,
+    explain:
+      'The proxy of the release in use now did not come up beside the running one, which goes on serving as before. The reason and `journalctl -u meshctl-proxy` say why; `systemctl restart meshctl-proxy` starts the new release all the same.',
+  },
 } as const satisfies Record<string, Entry>
 
 export type ErrorCode = keyof typeof table

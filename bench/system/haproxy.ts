@@ -1,13 +1,15 @@
 // HAProxy as both hops, one thread each, TLS 1.3 with certificates checked on both sides, connections reused.
-import { addresses, cores, type Side } from '../place.ts'
+import { ensure } from '../../scripts/setup.ts'
 import { webName } from '../certs.ts'
-import type { Setting, System } from './system.ts'
+import { addresses, cores, type Side } from '../place.ts'
+import { ready, type Setting, type System } from './system.ts'
 
 const linkPort = 8444
 const clientPort = 8082
 
-export async function startHaproxy(setting: Setting): Promise<System> {
-  const { place, secrets } = setting
+export async function startHaproxy(setting: Setting, say: (line: string) => void): Promise<System> {
+  ensure('haproxy', say)
+  const { place, secrets, kind, backendPort } = setting
   const file = (side: Side): { pem: string; roots: string } => {
     const leaf = secrets[side].leafs.at(-1)
     if (leaf === undefined) throw new Error('no certificate')
@@ -18,43 +20,50 @@ export async function startHaproxy(setting: Setting): Promise<System> {
   }
   const [client, server] = [file('client'), file('server')]
   const start = (side: Side, text: string): number => {
-    const config = place.file(`haproxy-${side}.cfg`, `${common}${text}`)
+    const config = place.file(`haproxy-${side}.cfg`, `${common(setting)}${text}`)
     return place.start(`haproxy-${side}`, side, cores.proxy, 'haproxy', '-db', '-f', config)
   }
+  const plain = kind === 'grpc' ? ' proto h2' : ''
+  const alpn = kind === 'tcp' ? '' : ` alpn ${kind === 'grpc' || setting.hop === 'h2' ? 'h2' : 'http/1.1'}`
   const pids = [
     start(
       'client',
       `frontend in
-  bind 127.0.0.1:${clientPort}
+  bind 127.0.0.1:${clientPort}${plain}
   default_backend link
 backend link
-  server s ${addresses.server}:${linkPort} ssl verify required ca-file ${client.roots} crt ${client.pem} sni str(${webName}) verifyhost ${webName} alpn http/1.1 force-tlsv13
+  server s ${addresses.server}:${linkPort} ssl verify required ca-file ${client.roots} crt ${client.pem} sni str(${webName}) verifyhost ${webName}${alpn} force-tlsv13
 `,
     ),
     start(
       'server',
       `frontend in
-  bind ${addresses.server}:${linkPort} ssl crt ${server.pem} ca-file ${server.roots} verify required alpn http/1.1 ssl-min-ver TLSv1.3
+  bind ${addresses.server}:${linkPort} ssl crt ${server.pem} ca-file ${server.roots} verify required${alpn} ssl-min-ver TLSv1.3
   default_backend app
 backend app
-  server s 127.0.0.1:${setting.backendPort}
+  server s 127.0.0.1:${backendPort}${plain}
 `,
     ),
   ]
-  const url = `http://127.0.0.1:${clientPort}/`
-  await place.answers('haproxy', 'client', url)
-  return { name: 'haproxy', url, pids }
+  return ready(setting, 'haproxy', 'haproxy', { host: '127.0.0.1', port: clientPort }, pids)
 }
 
-const common = `global
+/** Counters are always kept; the page that shows them is the metrics that everybody has on. */
+function common({ kind }: Setting): string {
+  return `global
   nbthread 1
   maxconn 8192
   tune.ssl.default-dh-param 2048
 defaults
-  mode http
-  option http-keep-alive
-  http-reuse always
+  mode ${kind === 'tcp' ? 'tcp' : 'http'}
+  ${kind === 'tcp' ? '' : 'option http-keep-alive\n  http-reuse always'}
   timeout connect 5s
   timeout client 3600s
   timeout server 3600s
+  timeout tunnel 3600s
+frontend metrics
+  mode http
+  bind 127.0.0.1:8405
+  http-request use-service prometheus-exporter if { path /metrics }
 `
+}

@@ -1,62 +1,103 @@
 // Our own proxy as both hops: one worker each, the original destination read from the kernel after a real REDIRECT, the
 // peer's SPIFFE id checked, routing and metrics on. Config lies where an agent would have left it.
 import { existsSync, readFileSync } from 'node:fs'
-import { join, relative, resolve } from 'node:path'
-import { pathsUnder, ports } from '../../src/paths.ts'
-import { snapshotHash } from '../../src/snapshot/hash.ts'
-import {
-  type InboundService,
-  type OutboundService,
-  serverName,
-  type Cluster,
-  type Snapshot,
-} from '../../src/snapshot/types.ts'
-import { ids, trustDomain, webName } from '../certs.ts'
-import { addresses, cores, type Side } from '../place.ts'
-import type { Setting, System } from './system.ts'
+import { dirname, join, relative, resolve } from 'node:path'
+import { type Paths, pathsUnder, ports } from '../../src/paths.ts'
+import type { Snapshot } from '../../src/snapshot/types.ts'
+import { cores, type Place, type Side } from '../place.ts'
+import { clientSnapshot, serverSnapshot, type Shape, webPort } from './snapshot.ts'
+import { ready, type Setting, type System } from './system.ts'
 
-const vip = '240.240.0.10'
-const port = 8080
+export interface MeshOptions {
+  readonly instances?: number
+  readonly others?: Shape['others']
+  /** Set for the proxies' processes. */
+  readonly environment?: Readonly<Record<string, string>>
+}
 
-export async function startMeshctl(setting: Setting): Promise<System> {
+/** One pair may run beside another: each has ports, a virtual address and folders of its own. */
+export interface Mesh extends System {
+  readonly paths: Record<Side, Paths>
+  readonly snapshots: Record<Side, Snapshot>
+}
+
+/** All ports of a pair are the usual ones plus a multiple of this. */
+const portStep = 200
+let started = 0
+
+export async function startMeshctl(setting: Setting, options: MeshOptions = {}): Promise<Mesh> {
   const { place, secrets } = setting
   const built = resolve(import.meta.dirname, '../../dist/proxy.js')
   if (!existsSync(built)) throw new Error('dist/proxy.js is missing; run npm run build')
+  const turn = started++
+  const name = `meshctl${turn}`
+  const shift = (turn % 16) * portStep
+  const shape: Shape = {
+    protocol: setting.kind === 'tcp' ? 'tcp' : 'http',
+    backendPort: setting.backendPort,
+    vip: `240.240.0.${10 + (turn % 200)}`,
+    outboundPort: ports.outbound + shift,
+    linkPort: ports.link + shift,
+    instances: options.instances ?? 1,
+    others: options.others ?? null,
+  }
+  const snapshots = { client: clientSnapshot(shape), server: serverSnapshot(shape) }
+  const paths = {
+    client: pathsUnder(join(place.dir, `${name}-client`)),
+    server: pathsUnder(join(place.dir, `${name}-server`)),
+  }
   const start = (side: Side): number => {
-    const prefix = join(place.dir, `meshctl-${side}`)
-    const state = relative(place.dir, pathsUnder(prefix).proxyState)
-    place.file(join(state, 'snapshot.json'), JSON.stringify(snapshotOf(side, setting.backendPort)))
-    place.file(join(state, 'secrets.json'), JSON.stringify(secrets[side]))
-    place.file(join(relative(place.dir, pathsUnder(prefix).proxySocket), '../.keep'), '')
-    place.file(join(relative(place.dir, pathsUnder(prefix).accessLog), '../.keep'), '')
+    const { proxyState, proxySocket, accessLog } = paths[side]
+    const file = (path: string, content: string): string => place.file(relative(place.dir, path), content)
+    file(join(proxyState, 'snapshot.json'), JSON.stringify(snapshots[side]))
+    file(join(proxyState, 'secrets.json'), JSON.stringify(secrets[side]))
+    file(join(dirname(proxySocket), '.keep'), '')
+    file(join(dirname(accessLog), '.keep'), '')
     const listen =
-      side === 'client' ? ['--outbound', `127.0.0.1:${ports.outbound}`] : ['--link', `0.0.0.0:${ports.link}`]
-    const args = [...unitFlags(), built, '--workers', '1', '--prefix', prefix, ...listen]
-    return place.start(`meshctl-${side}`, side, cores.proxy, process.execPath, ...args)
+      side === 'client'
+        ? ['--outbound', `127.0.0.1:${shape.outboundPort}`]
+        : ['--link', `0.0.0.0:${shape.linkPort}`]
+    return place.start(
+      `${name}-${side}`,
+      side,
+      cores.proxy,
+      'env',
+      ...Object.entries(options.environment ?? {}).map(([key, value]) => `${key}=${value}`),
+      process.execPath,
+      ...unitFlags(),
+      built,
+      '--workers',
+      '1',
+      '--prefix',
+      join(place.dir, `${name}-${side}`),
+      '--health',
+      `127.0.0.1:${ports.health + shift}`,
+      '--prometheus',
+      `127.0.0.1:${ports.prometheus + shift}`,
+      ...listen,
+    )
   }
   const pids = [start('server'), start('client')]
-  place.run(
-    'client',
-    cores.load,
-    'iptables',
-    '-w',
-    '-t',
-    'nat',
-    '-A',
-    'OUTPUT',
-    '-p',
-    'tcp',
-    '--syn',
-    '-d',
-    '240.240.0.0/16',
-    '-j',
-    'REDIRECT',
-    '--to-ports',
-    String(ports.outbound),
-  )
-  const url = `http://${vip}:${port}/`
-  await place.answers('meshctl', 'client', url)
-  return { name: 'meshctl', url, pids }
+  redirect(place, '-A', shape)
+  const at = { host: shape.vip, port: webPort }
+  const unredirect = (): void => redirect(place, '-D', shape)
+  try {
+    const system = await ready(setting, 'meshctl', name, at, pids)
+    const stop = (): void => {
+      system.stop()
+      unredirect()
+    }
+    return { ...system, paths, snapshots, stop }
+  } catch (error) {
+    unredirect()
+    throw error
+  }
+}
+
+/** What capture does on a host, without the parts that only choose whom to capture. */
+function redirect(place: Place, change: '-A' | '-D', { vip, outboundPort }: Shape): void {
+  const rule = `OUTPUT -p tcp --syn -d ${vip} -j REDIRECT --to-ports ${outboundPort}`
+  place.run('client', cores.load, 'iptables', '-w', '-t', 'nat', change, ...rule.split(' '))
 }
 
 /** Node's flags as the unit sets them on hosts. */
@@ -66,95 +107,4 @@ function unitFlags(): string[] {
   if (flags === undefined)
     throw new Error('templates/meshctl-proxy.service has no ExecStart that starts proxy.js')
   return flags.split(' ')
-}
-
-function snapshotOf(side: Side, backendPort: number): Snapshot {
-  const host = { spiffe: ids[side], service: '', namespace: '', version: '', capturePort: ports.outbound }
-  const web = {
-    spiffe: ids.web,
-    service: 'web',
-    namespace: 'default',
-    version: 'v1',
-    capturePort: ports.identity + 1,
-  }
-  const sni = serverName('web', 'default', port)
-  const inbound: InboundService = {
-    service: 'web',
-    namespace: 'default',
-    version: 'v1',
-    identity: 1,
-    serverName: sni,
-    port: backendPort,
-    address: '127.0.0.1',
-    protocol: 'http',
-    mtls: 'permissive',
-  }
-  const cluster: Cluster = {
-    name: `outbound|${port}||${webName}`,
-    service: 'web',
-    namespace: 'default',
-    subset: '',
-    spiffe: ids.web,
-    serverName: sni,
-    balancer: 'least-request',
-    connectTimeout: 5000,
-    maxConnections: 0,
-    maxPending: 0,
-    outlier: { consecutiveErrors: 5, baseEjection: 30_000, maxEjectionPercent: 100 },
-    endpoints: [
-      {
-        address: addresses.server,
-        port: backendPort,
-        host: 'server',
-        version: 'v1',
-        weight: 1,
-        via: 'link',
-        linkPort: ports.link,
-      },
-    ],
-  }
-  const outbound: OutboundService = {
-    service: 'web',
-    namespace: 'default',
-    fqdn: webName,
-    vip,
-    ports: [
-      {
-        port,
-        protocol: 'http',
-        instances: [],
-        routes: [
-          {
-            name: 'default',
-            matches: [],
-            clusters: [{ cluster: 0, weight: 100 }],
-            timeout: 0,
-            retry: { attempts: 2, perTryTimeout: 0, on: ['connect-failure'], statuses: [], methods: ['GET'] },
-          },
-        ],
-        tcp: [{ cluster: 0, weight: 100 }],
-      },
-    ],
-  }
-  const draft: Omit<Snapshot, 'hash'> = {
-    schema: 1,
-    host: side,
-    mesh: 'bench',
-    trustDomain,
-    identities: side === 'server' ? [host, web] : [host],
-    inbound: side === 'server' ? [inbound] : [],
-    outbound: side === 'client' ? [outbound] : [],
-    clusters: side === 'client' ? [cluster] : [],
-    settings: {
-      maxHeadBytes: 65_536,
-      maxHeaders: 128,
-      headTimeout: 30_000,
-      idleTimeout: 300_000,
-      drainTimeout: 5000,
-      // Everything that is on by default, though the others have their logs off.
-      accessLog: true,
-      unknownDestinations: 'allow',
-    },
-  }
-  return { ...draft, hash: snapshotHash(draft) }
 }

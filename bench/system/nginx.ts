@@ -1,13 +1,16 @@
-// nginx as both hops, one worker each, TLS 1.3 with certificates checked on both sides, connections kept.
-import { addresses, cores, type Place, type Side } from '../place.ts'
+// nginx as both hops, one worker each, TLS 1.3 with certificates checked on both sides, connections kept. Between its hops
+// it speaks HTTP/1.1, or HTTP/2 with one stream per connection for gRPC: it knows nothing else upstream.
+import { ensure } from '../../scripts/setup.ts'
 import { webName } from '../certs.ts'
-import type { Setting, System } from './system.ts'
+import { addresses, cores, type Place, type Side } from '../place.ts'
+import { ready, type Setting, type System } from './system.ts'
 
 const linkPort = 8443
 const clientPort = 8081
 
-export async function startNginx(setting: Setting): Promise<System> {
-  const { place, secrets } = setting
+export async function startNginx(setting: Setting, say: (line: string) => void): Promise<System> {
+  const { place, secrets, kind, backendPort } = setting
+  if (kind === 'tcp') ensure('nginx', say)
   for (const side of ['client', 'server'] as const) {
     const leaf = secrets[side].leafs.at(-1)
     if (leaf === undefined) throw new Error('no certificate')
@@ -16,63 +19,114 @@ export async function startNginx(setting: Setting): Promise<System> {
     place.file(`nginx-${side}/roots.pem`, secrets[side].roots)
   }
   const dir = (side: Side): string => `${place.dir}/nginx-${side}`
-  const client = run(
-    place,
-    'client',
-    `
-    upstream link { server ${addresses.server}:${linkPort}; keepalive 512; keepalive_requests 100000000; }
-    server {
-      listen 127.0.0.1:${clientPort};
-      location / {
-        proxy_pass https://link; proxy_http_version 1.1; proxy_set_header Connection "";
-        proxy_ssl_protocols TLSv1.3; proxy_ssl_verify on; proxy_ssl_verify_depth 3;
-        proxy_ssl_server_name on; proxy_ssl_name ${webName};
-        proxy_ssl_certificate ${dir('client')}/chain.pem; proxy_ssl_certificate_key ${dir('client')}/key.pem;
-        proxy_ssl_trusted_certificate ${dir('client')}/roots.pem;
-      }
-    }`,
-  )
-  const server = run(
-    place,
-    'server',
-    `
-    upstream app { server 127.0.0.1:${setting.backendPort}; keepalive 512; keepalive_requests 100000000; }
-    server {
-      listen ${addresses.server}:${linkPort} ssl;
+  const dialTls = (prefix: string): string => `
+        ${prefix}_ssl_protocols TLSv1.3; ${prefix}_ssl_verify on; ${prefix}_ssl_verify_depth 3;
+        ${prefix}_ssl_server_name on; ${prefix}_ssl_name ${webName};
+        ${prefix}_ssl_certificate ${dir('client')}/chain.pem; ${prefix}_ssl_certificate_key ${dir('client')}/key.pem;
+        ${prefix}_ssl_trusted_certificate ${dir('client')}/roots.pem;`
+  const serveTls = `
       ssl_protocols TLSv1.3; ssl_verify_client on; ssl_verify_depth 3;
       ssl_certificate ${dir('server')}/chain.pem; ssl_certificate_key ${dir('server')}/key.pem;
-      ssl_client_certificate ${dir('server')}/roots.pem;
-      location / { proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ""; }
+      ssl_client_certificate ${dir('server')}/roots.pem;`
+  const sides = { place, backendPort, dialTls, serveTls }
+  const config = kind === 'tcp' ? stream(sides) : web(sides, kind)
+  const pids = (['client', 'server'] as const).map((side) => run(place, side, config[side]))
+  return ready(setting, 'nginx', 'nginx', { host: '127.0.0.1', port: clientPort }, pids)
+}
+
+interface Sides {
+  readonly place: Place
+  readonly backendPort: number
+  readonly dialTls: (prefix: string) => string
+  readonly serveTls: string
+}
+
+function web(
+  { place, backendPort, dialTls, serveTls }: Sides,
+  kind: 'http' | 'grpc' | 'websocket',
+): Record<Side, string> {
+  const [dial, scheme, tls] = kind === 'grpc' ? ['grpc', 'grpc', 'grpcs'] : ['proxy', 'http', 'https']
+  const http2 = kind === 'grpc' ? ' http2' : ''
+  // Bodies are passed on as they come, with as much memory as the others have; never by way of the disk.
+  const how =
+    kind === 'grpc'
+      ? 'grpc_buffer_size 64k; client_max_body_size 0;'
+      : `proxy_http_version 1.1; client_max_body_size 0; proxy_request_buffering off; client_body_buffer_size 64k;
+        proxy_buffer_size 64k; proxy_buffers 16 64k; proxy_busy_buffers_size 256k; proxy_max_temp_file_size 0;
+        ${
+          kind === 'websocket'
+            ? 'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade"; proxy_read_timeout 3600s;'
+            : 'proxy_set_header Connection "";'
+        }`
+  const metrics = (side: Side): string =>
+    `server { listen 127.0.0.1:${side === 'client' ? 8406 : 8407}; location / { stub_status; } }`
+  const upstream = (name: string, address: string): string =>
+    `upstream ${name} { server ${address}; keepalive 1024; keepalive_requests 100000000; keepalive_timeout 3600s; }`
+  return {
+    client: http(
+      place,
+      'nginx-client',
+      `${metrics('client')}
+    ${upstream('link', `${addresses.server}:${linkPort}`)}
+    server {
+      listen 127.0.0.1:${clientPort}${http2};
+      location / { ${dial}_pass ${tls}://link; ${how} ${dialTls(dial)}
+      }
     }`,
-  )
-  const url = `http://127.0.0.1:${clientPort}/`
-  await place.answers('nginx', 'client', url)
-  return { name: 'nginx', url, pids: [client, server] }
+    ),
+    server: http(
+      place,
+      'nginx-server',
+      `${metrics('server')}
+    ${upstream('app', `127.0.0.1:${backendPort}`)}
+    server {
+      listen ${addresses.server}:${linkPort} ssl${http2};${serveTls}
+      location / { ${dial}_pass ${scheme}://app; ${how} }
+    }`,
+    ),
+  }
 }
 
-/** The plain server behind all proxies: one body from memory. */
-export async function startBackend(place: Place, port: number, bytes: number): Promise<void> {
-  const config = place.file(
-    'backend.conf',
-    wrap(place, 'backend', `server { listen ${port}; location / { return 200 "${'x'.repeat(bytes)}"; } }`),
-  )
-  place.start('backend', 'server', cores.load, 'nginx', '-c', config, '-e', 'stderr')
-  await place.answers('backend', 'server', `http://127.0.0.1:${port}/`)
+function stream({ place, backendPort, dialTls, serveTls }: Sides): Record<Side, string> {
+  const wrap = (side: Side, text: string): string => `load_module /usr/lib/nginx/modules/ngx_stream_module.so;
+${head(place, `nginx-${side}`)}
+stream {
+  proxy_buffer_size 64k;
+  ${text}
+}
+`
+  return {
+    client: wrap(
+      'client',
+      `server { listen 127.0.0.1:${clientPort}; proxy_pass ${addresses.server}:${linkPort}; proxy_ssl on; ${dialTls('proxy')} }`,
+    ),
+    server: wrap(
+      'server',
+      `server { listen ${addresses.server}:${linkPort} ssl; proxy_pass 127.0.0.1:${backendPort};${serveTls} }`,
+    ),
+  }
 }
 
-function run(place: Place, side: Side, http: string): number {
-  const config = place.file(`nginx-${side}.conf`, wrap(place, `nginx-${side}`, http))
+function run(place: Place, side: Side, text: string): number {
+  const config = place.file(`nginx-${side}.conf`, text)
   return place.start(`nginx-${side}`, side, cores.proxy, 'nginx', '-c', config, '-e', 'stderr')
 }
 
-function wrap(place: Place, name: string, http: string): string {
-  return `daemon off; user root; worker_processes 1; pid ${place.dir}/${name}.pid; error_log stderr crit;
-events { worker_connections 8192; }
+function head(place: Place, name: string): string {
+  return `daemon off; user root; worker_processes 1; worker_rlimit_nofile 65536; pid ${place.dir}/${name}.pid;
+error_log stderr crit;
+events { worker_connections 16384; }`
+}
+
+/** A configuration of the web server, for a proxy or a backend. */
+export function http(place: Place, name: string, text: string): string {
+  const temporary = `${place.dir}/${name}-tmp`
+  return `${head(place, name)}
 http {
   access_log off; keepalive_requests 100000000; keepalive_timeout 3600s; default_type text/plain;
-  client_body_temp_path ${place.dir}/${name}-tmp; proxy_temp_path ${place.dir}/${name}-tmp;
-  fastcgi_temp_path ${place.dir}/${name}-tmp; uwsgi_temp_path ${place.dir}/${name}-tmp; scgi_temp_path ${place.dir}/${name}-tmp;
-  ${http}
+  client_body_temp_path ${temporary}; proxy_temp_path ${temporary}; fastcgi_temp_path ${temporary};
+  uwsgi_temp_path ${temporary}; scgi_temp_path ${temporary};
+  ${text}
 }
 `
 }

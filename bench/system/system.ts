@@ -2,17 +2,54 @@
 import type { Secrets } from '../../src/snapshot/types.ts'
 import type { Place } from '../place.ts'
 
+export type SystemName = 'meshctl' | 'nginx' | 'haproxy' | 'envoy' | 'direct'
+
+/** What travels through: `http` is HTTP/1.1, `grpc` HTTP/2 with prior knowledge, `websocket` HTTP/1.1 with Upgrade. */
+export type Kind = 'http' | 'grpc' | 'websocket' | 'tcp'
+
+/** What is spoken between the two proxies by a peer that can do both; gRPC needs `h2`, TCP has neither. */
+export type Hop = 'h1' | 'h2'
+
+/** Where the load goes, on the client's side. */
+export interface At {
+  readonly host: string
+  readonly port: number
+}
+
 export interface System {
-  readonly name: 'meshctl' | 'nginx' | 'haproxy' | 'direct'
-  /** Where the load goes, on the client's side. */
-  readonly url: string
+  readonly name: SystemName
+  readonly at: At
   /** The first process of each proxy: one per hop. */
   readonly pids: readonly number[]
+  stop(): void
 }
 
 export interface Setting {
   readonly place: Place
   readonly secrets: Record<'client' | 'server', Secrets>
+  readonly kind: Kind
+  readonly hop: Hop
   /** The backend on the server's side. */
   readonly backendPort: number
+  /** Checks one exchange in full, throws what is wrong. */
+  readonly probe: (place: Place, at: At) => void
+}
+
+/** Waits until a started system answers; one that does not is ended. */
+export async function ready(
+  setting: Setting,
+  name: SystemName,
+  log: string,
+  at: At,
+  pids: readonly number[],
+): Promise<System> {
+  const { place, probe } = setting
+  const stop = (): void => place.end(pids)
+  try {
+    await place.until(log, () => probe(place, at))
+  } catch (error) {
+    stop()
+    throw error
+  }
+  return { name, at, pids, stop }
 }

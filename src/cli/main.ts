@@ -48,7 +48,7 @@ async function run(argv: readonly string[], shown: Terminal): Promise<number> {
     await program.parseAsync([...argv], { from: 'user' })
     return interrupts.hit() ? interrupted : status
   } catch (error) {
-    if (error instanceof CommanderError) return usage(error, argv, shown)
+    if (error instanceof CommanderError) return usage(error, commandOf(program, argv), shown)
     const failed = printFailure(shown, error, argv.includes('--verbose'))
     return interrupts.hit() ? interrupted : failed
   }
@@ -105,28 +105,35 @@ function findVerb(argv: readonly string[]): Verb | null {
 }
 
 /** Commander's own errors: help and version are none, everything else is bad usage. */
-function usage(error: CommanderError, argv: readonly string[], shown: Terminal): number {
+function usage(error: CommanderError, command: string, shown: Terminal): number {
   if (error.exitCode === 0) return Exit.ok
   if (error.code === 'commander.help') return Exit.usage
   const [first = '', suggestion = ''] = error.message
     .replace(/^error: /, '')
     .replaceAll("'", '"')
     .split('\n')
-  const words = argv.slice(
-    0,
-    Math.max(
-      0,
-      argv.findIndex((word) => word.startsWith('-')),
-    ) || argv.length,
-  )
   const near = /\(Did you mean (.*)\?\)/.exec(suggestion)?.[1]
+  const said = `${first.charAt(0).toLowerCase()}${first.slice(1)}`.replace('. E', ': e').replace(/\.$/, '')
   return printFailure(
     shown,
-    new MeshError('MSH0101', first.charAt(0).toLowerCase() + first.slice(1).replace(/\.$/, ''), {
-      hint: near === undefined ? `meshctl ${words.slice(0, 2).join(' ')} --help` : `did you mean ${near}?`,
+    new MeshError('MSH0101', said, {
+      hint: near === undefined ? `${command} --help` : `did you mean ${near}?`,
     }),
     false,
   )
+}
+
+/** `meshctl route set`: the command that the words name, without what was given to it. */
+function commandOf(program: Command, argv: readonly string[]): string {
+  const names = [program.name()]
+  let at = program
+  for (const word of argv) {
+    const next = at.commands.find((one) => one.name() === word || one.aliases().includes(word))
+    if (next === undefined) continue
+    names.push(next.name())
+    at = next
+  }
+  return names.join(' ')
 }
 
 interface Interrupts {

@@ -5,7 +5,7 @@ import { didYouMean } from '../model/near.ts'
 import { printProblem, refuse } from '../model/problem.ts'
 import type { DestinationRule, Resource, Retries, VirtualService } from '../model/resource.ts'
 import { routesOf, setRoute, unsetRoute, type RouteObjects } from '../model/route.ts'
-import { printDestinations, printMatch, readMatch, readSplit } from '../model/routematch.ts'
+import { printDestinations, printMatch, printNames, readMatch, readSplit } from '../model/routematch.ts'
 import { printYamlDocuments } from '../model/text.ts'
 import type { MeshInstance } from '../model/instance.ts'
 import { confirm } from './ask.ts'
@@ -30,6 +30,7 @@ export async function setRoutes(cli: Cli, written: string, flags: SetFlags): Pro
   const change = {
     to: flags.to === undefined ? [] : readSplit(flags.to),
     match: readMatch(flags),
+    sni: flags.sni ?? [],
     rule: flags.rule ?? null,
     timeout: flags.timeout ?? null,
     retries: readRetries(flags),
@@ -61,7 +62,7 @@ export async function setRoutes(cli: Cli, written: string, flags: SetFlags): Pro
 
 export async function unsetRoutes(cli: Cli, written: string, flags: UnsetFlags): Promise<void> {
   const service = readService(written, flags.namespace)
-  const selector = { match: readMatch(flags), rule: flags.rule ?? null }
+  const selector = { match: readMatch(flags), sni: flags.sni ?? [], rule: flags.rule ?? null }
   await withSession(cli, async ({ registry, mesh }) => {
     const { terminal } = cli
     const shelf = await readShelf(registry, mesh, terminal)
@@ -244,7 +245,15 @@ function rowsOf(service: VirtualService): Row[] {
     timeout: '',
     retries: '',
   }))
-  return [...http, ...tcp]
+  const tls = (service.spec.tls ?? []).map((route) => ({
+    ...base,
+    rule: '',
+    match: printNames(route),
+    to: printDestinations(route.route),
+    timeout: '',
+    retries: '',
+  }))
+  return [...http, ...tls, ...tcp]
 }
 
 function printRows(cli: Cli, format: Format, rows: readonly Row[], empty: string): void {
@@ -252,7 +261,7 @@ function printRows(cli: Cli, format: Format, rows: readonly Row[], empty: string
     kind: 'RouteList',
     rows,
     columns: [
-      { title: 'SERVICE', value: (row) => row.service },
+      { title: 'SERVICE', value: (row) => row.service, shrink: true },
       { title: 'RULE', value: (row) => row.rule, wide: true },
       { title: 'MATCH', value: (row) => row.match, shrink: true },
       { title: 'TO', value: (row) => row.to, shrink: true },

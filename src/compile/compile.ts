@@ -88,11 +88,14 @@ function claim(owned: Set<string>, key: string): boolean {
 function place(
   draft: DraftPort,
   places: ReadonlyMap<string, number>,
-): Pick<OutboundService['ports'][number], 'routes' | 'tcp'> {
+): Pick<OutboundService['ports'][number], 'routes' | 'tlsRoutes' | 'tcp'> {
   const weigh = (weights: readonly NamedWeight[]): WeightedCluster[] =>
     weights.map(({ cluster, weight }) => ({ cluster: places.get(cluster) ?? -1, weight }))
   return {
     routes: draft.routes.map((route) => ({ ...route, clusters: weigh(route.clusters) })),
+    ...(draft.tls.length === 0
+      ? {}
+      : { tlsRoutes: draft.tls.map((rule) => ({ ...rule, clusters: weigh(rule.clusters) })) }),
     tcp: weigh(draft.tcp),
   }
 }

@@ -1,7 +1,7 @@
 // What this host's services accept.
 import type { HostConfig } from '../model/host.ts'
-import { listens } from '../model/service.ts'
-import { type InboundService, serverName } from '../snapshot/types.ts'
+import { listens, type ServiceDeclaration } from '../model/service.ts'
+import { type InboundService, isOpaque, serverName } from '../snapshot/types.ts'
 import { type Identities, versionOf } from './identities.ts'
 import type { CompileProblem, LocalState } from './input.ts'
 
@@ -40,7 +40,18 @@ export function inboundOf(
       address: local.find((state) => state.id === declared.id)?.address ?? declared.bind ?? '127.0.0.1',
       protocol: declared.protocol,
       mtls: declared.mtls,
+      ...proxyProtocolOf(declared),
     })
   }
   return inbound
+}
+
+/** `send` on a port whose connections are shared is refused when it is declared; a host.json may say what it likes. */
+function proxyProtocolOf({
+  protocol,
+  proxyProtocol,
+}: ServiceDeclaration): Pick<InboundService, 'proxyProtocol'> | null {
+  if (proxyProtocol === undefined) return null
+  const accept = proxyProtocol !== 'send'
+  return { proxyProtocol: { accept, send: proxyProtocol !== 'accept' && isOpaque(protocol) } }
 }

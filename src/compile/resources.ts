@@ -5,6 +5,7 @@ import { isRecord } from '../model/problem.ts'
 import { parseDuration } from '../model/duration.ts'
 import { isName } from '../model/name.ts'
 import type { DestinationRule, MatchString, Resource, VirtualService } from '../model/resource.ts'
+import { isServerName } from '../model/servername.ts'
 import { compileExpression } from '../net/expression.ts'
 import { canonical } from '../snapshot/hash.ts'
 import { compareText } from './hosts.ts'
@@ -73,6 +74,8 @@ const string: Shape = (value, path) => (typeof value === 'string' ? null : `${pa
 const boolean: Shape = (value, path) => (typeof value === 'boolean' ? null : `${path} must be true or false`)
 const name: Shape = (value, path) =>
   typeof value === 'string' && isName(value) ? null : `${path} must be a name`
+const sniHost: Shape = (value, path) =>
+  typeof value === 'string' && isServerName(value) ? null : `${path} must be a server name`
 const duration: Shape = (value, path) =>
   typeof value === 'string' && parseDuration(value) !== null ? null : `${path} must be a duration like 2s`
 
@@ -217,6 +220,12 @@ const virtualService = object({
   'spec!': object({
     'hosts!': list(string, 1),
     http: list(httpRoute),
+    tls: list(
+      object({
+        'match!': list(object({ 'sniHosts!': list(sniHost, 1), port }), 1),
+        'route!': weighted,
+      }),
+    ),
     tcp: list(object({ match: list(object({ port })), 'route!': weighted })),
   }),
 })

@@ -1,25 +1,12 @@
 // Routes of one service port, from VirtualServices. First match wins; what matches none is answered 404.
-import type {
-  HttpMatch,
-  HttpRoute,
-  MatchString,
-  RouteDestination,
-  TcpRoute,
-  VirtualService,
-} from '../model/resource.ts'
+import type { HttpRoute, RouteDestination, TcpRoute, VirtualService } from '../model/resource.ts'
 import { retryWords } from '../model/resource.ts'
-import {
-  isHttp,
-  isOpaque,
-  type RetryPolicy,
-  type Route,
-  type RouteMatch,
-  type StringMatch,
-} from '../snapshot/types.ts'
+import { isHttp, isOpaque, type Protocol, type RetryPolicy, type Route } from '../snapshot/types.ts'
 import type { Service, ServicePort } from './catalogue.ts'
 import { type ClusterTable, durationOr } from './clusters.ts'
 import { compareText, nameKey, resolveHost } from './hosts.ts'
 import type { CompileProblem } from './input.ts'
+import { matchesAll, matchOf } from './matches.ts'
 
 /** What may be sent again after its bytes have left: idempotent by RFC 9110 9.2.2. Never POST or PATCH. */
 const safeMethods = ['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE'] as const
@@ -46,8 +33,15 @@ export interface DraftRoute extends Omit<Route, 'clusters'> {
   readonly clusters: readonly NamedWeight[]
 }
 
+/** See TlsRoute of the snapshot. */
+export interface DraftTls {
+  readonly sniHosts: readonly string[]
+  readonly clusters: readonly NamedWeight[]
+}
+
 export interface DraftPort {
   readonly routes: readonly DraftRoute[]
+  readonly tls: readonly DraftTls[]
   readonly tcp: readonly NamedWeight[]
 }
 
@@ -115,7 +109,14 @@ export class Router {
         routes.push(...this.#http(resource, http, port.port))
       }
     }
-    return { routes, tcp: isHttp(port.protocol) ? [] : (this.#tcp(resource, port.port) ?? whole()) }
+    if (resource?.spec.tls !== undefined && service.ports.every(({ protocol }) => !takesTls(protocol))) {
+      this.#problem(resource, `spec.tls is not used: no port of ${nameKey(service)} is declared as tls`)
+    }
+    if (isHttp(port.protocol)) return { routes, tls: [], tcp: [] }
+    // As in Istio, `tcp` is not for ports declared as tls, nor `tls` for those declared as tcp.
+    const tls = takesTls(port.protocol) ? this.#tls(resource, port.port) : []
+    if (port.protocol === 'tls') return { routes, tls, tcp: tls.length === 0 ? whole() : [] }
+    return { routes, tls, tcp: this.#tcp(resource, port.port) ?? whole() }
   }
 
   #http(resource: VirtualService, http: readonly HttpRoute[], port: number): DraftRoute[] {
@@ -137,6 +138,19 @@ export class Router {
       if (routes.at(-1)?.matches.length === 0) break
     }
     return routes
+  }
+
+  #tls(resource: VirtualService | undefined, port: number): DraftTls[] {
+    const rules: DraftTls[] = []
+    for (const [at, route] of (resource?.spec.tls ?? []).entries()) {
+      if (resource === undefined) break
+      const matches = route.match.filter((match) => match.port === undefined || match.port === port)
+      const sniHosts = matches.flatMap((match) => match.sniHosts.map((host) => host.toLowerCase()))
+      if (sniHosts.length === 0) continue
+      const clusters = this.#weights(resource, `spec.tls[${at}].route`, route.route ?? [], port)
+      rules.push({ sniHosts: [...new Set(sniHosts)], clusters })
+    }
+    return rules
   }
 
   #tcp(resource: VirtualService | undefined, port: number): NamedWeight[] | null {
@@ -237,47 +251,11 @@ function label(resource: VirtualService): string {
   return `VirtualService ${resource.metadata.namespace}/${resource.metadata.name}`
 }
 
+function takesTls(protocol: Protocol): boolean {
+  return protocol === 'tls' || protocol === 'auto'
+}
+
 function tcpMatches(route: TcpRoute, port: number): boolean {
   const matches = route.match ?? []
   return matches.length === 0 || matches.some((match) => match.port === undefined || match.port === port)
-}
-
-function matchOf(match: HttpMatch): RouteMatch {
-  return {
-    path: stringOf(match.uri),
-    method: stringOf(match.method),
-    authority: stringOf(match.authority),
-    headers: named(match.headers, true),
-    withoutHeaders: named(match.withoutHeaders, true),
-    queryParams: named(match.queryParams, false),
-    ignoreUriCase: match.ignoreUriCase ?? false,
-  }
-}
-
-function matchesAll(match: RouteMatch): boolean {
-  const lists = [match.headers, match.withoutHeaders, match.queryParams]
-  const anyPath = match.path === null || (match.path.kind === 'prefix' && match.path.value === '/')
-  return (
-    anyPath && match.method === null && match.authority === null && lists.every((item) => item.length === 0)
-  )
-}
-
-function named(
-  matches: Readonly<Record<string, MatchString>> | undefined,
-  lowercase: boolean,
-): { name: string; match: StringMatch }[] {
-  return Object.entries(matches ?? {})
-    .map(([name, match]) => ({
-      name: lowercase ? name.toLowerCase() : name,
-      match: stringOf(match) ?? { kind: 'present' as const, value: '' },
-    }))
-    .toSorted((a, b) => compareText(a.name, b.name))
-}
-
-/** Null where the resource asks nothing of it. */
-function stringOf(match: MatchString | undefined): StringMatch | null {
-  if (match?.exact !== undefined) return { kind: 'exact', value: match.exact }
-  if (match?.prefix !== undefined) return { kind: 'prefix', value: match.prefix }
-  if (match?.regex !== undefined) return { kind: 'regex', value: match.regex }
-  return null
 }

@@ -53,6 +53,8 @@ const flagKeys: Readonly<Record<string, string>> = {
   onFailure: 'onFailure',
   port: 'port',
   protocol: 'protocol',
+  'proxy-protocol': 'proxyProtocol',
+  proxyProtocol: 'proxyProtocol',
   'service-port': 'servicePort',
   servicePort: 'servicePort',
   unit: 'unit',

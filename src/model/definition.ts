@@ -5,6 +5,7 @@ import { Fields } from './fields.ts'
 import { defaultNamespace, isLabelValue, nameFault } from './name.ts'
 import { isRecord } from './problem.ts'
 import { readProtocol } from './protocol.ts'
+import { readProxyProtocol } from './proxyprotocol.ts'
 import type { CheckDefinition, ServiceDeclaration } from './service.ts'
 
 // Consul's own fields that mean something we do not do yet.
@@ -53,6 +54,9 @@ export function define(fields: Fields, defaults: Defaults): ServiceDeclaration |
     )
   }
   const meta = readMeta(fields)
+  const protocol = readProtocol(fields)
+  const mtls = fields.choice('mtls', ['permissive', 'strict']) ?? 'permissive'
+  const proxyProtocol = readProxyProtocol(fields, protocol, mtls)
   const declaration: ServiceDeclaration = {
     name,
     namespace,
@@ -62,11 +66,12 @@ export function define(fields: Fields, defaults: Defaults): ServiceDeclaration |
     tags: readTags(fields),
     meta,
     checks: readChecks(fields, port ?? 0, bind),
-    protocol: readProtocol(fields),
+    protocol,
     unit,
     user,
     locality: readLocality(fields),
-    mtls: fields.choice('mtls', ['permissive', 'strict']) ?? 'permissive',
+    mtls,
+    ...(proxyProtocol === undefined ? {} : { proxyProtocol }),
     onFailure: fields.choice('onFailure', ['open', 'closed'], 'on_failure') ?? 'open',
     bind,
   }
@@ -101,6 +106,7 @@ const serving: readonly (readonly [name: string, ...aliases: string[]])[] = [
   ['mtls'],
   ['onFailure', 'on_failure'],
   ['protocol'],
+  ['proxyProtocol', 'proxy_protocol'],
   ['servicePort', 'service_port'],
 ]
 

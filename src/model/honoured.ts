@@ -57,6 +57,13 @@ const httpRoute = object(
     'redirect rewrite',
 )
 
+const tlsRoute = object({
+  match: list(
+    object({ sniHosts: list(leaf), port: leaf }, 'destinationSubnets gateways sourceLabels sourceNamespace'),
+  ),
+  route: list(object({ destination, weight: leaf })),
+})
+
 const tcpRoute = object({
   match: list(
     object({ port: leaf }, 'destinationSubnets gateways sourceLabels sourceNamespace sourceSubnet'),
@@ -101,7 +108,10 @@ const metadata = object(
 const top = (spec: Node): Node => object({ apiVersion: leaf, kind: leaf, metadata, spec }, 'status')
 
 export const virtualServiceShape: Node = top(
-  object({ hosts: list(leaf), http: list(httpRoute), tcp: list(tcpRoute) }, 'exportTo gateways tls'),
+  object(
+    { hosts: list(leaf), http: list(httpRoute), tls: list(tlsRoute), tcp: list(tcpRoute) },
+    'exportTo gateways',
+  ),
 )
 
 export const destinationRuleShape: Node = top(

@@ -65,6 +65,18 @@ export interface TcpRoute {
   readonly route?: readonly RouteDestination[]
 }
 
+export interface TlsMatch {
+  /** `db.example.com`, `*.example.com` or `*`; see servername.ts. */
+  readonly sniHosts: readonly string[]
+  readonly port?: number
+}
+
+/** TLS that is passed through: the first rule that names the client's server name. */
+export interface TlsRoute {
+  readonly match: readonly TlsMatch[]
+  readonly route?: readonly RouteDestination[]
+}
+
 export interface VirtualService {
   readonly apiVersion: string
   readonly kind: 'VirtualService'
@@ -72,6 +84,7 @@ export interface VirtualService {
   readonly spec: {
     readonly hosts: readonly string[]
     readonly http?: readonly HttpRoute[]
+    readonly tls?: readonly TlsRoute[]
     readonly tcp?: readonly TcpRoute[]
   }
 }

@@ -15,12 +15,15 @@ import {
   type VirtualService,
 } from './resource.ts'
 import type { Protocol } from './protocol.ts'
+import { changeTls, findTls } from './tlschange.ts'
 
 export interface RouteChange {
   /** Versions and weights in the order given; empty: leave the destinations as they are. */
   readonly to: readonly { readonly version: string; readonly weight: number }[]
   /** Null: the rule that takes everything. */
   readonly match: HttpMatch | null
+  /** Server names of TLS that is passed through; empty: the rule is none of those. */
+  readonly sni: readonly string[]
   /** Names the rule; null: found by its match. */
   readonly rule: string | null
   readonly timeout: string | null
@@ -60,28 +63,59 @@ export function setRoute(
 ): { virtualService: VirtualService; destinationRule: DestinationRule | null } {
   const plain =
     change.match === null && change.rule === null && change.timeout === null && change.retries === null
-  if (protocol === 'tcp' && !plain) {
-    throw new MeshError('MSH0101', `${service.service} speaks tcp: only --to applies to it`, {
-      hint: 'leave out matches, timeouts and retries, or declare the service with protocol=http',
-    })
-  }
+  checkProtocol(service, protocol, change, plain)
   const destinationRule =
     change.to.length === 0 ? before.destinationRule : withSubsets(service, change, before)
   const old = before.virtualService
   const spec = old?.spec ?? { hosts: [service.service] }
-  const http = protocol === 'tcp' ? spec.http : changeHttp(service, change, spec.http ?? [], destinationRule)
+  const to = destinations(service, change, destinationRule)
+  // As in Istio, a port declared as tls has routes by server name alone.
+  const sni = protocol === 'tls' && change.sni.length === 0 ? ['*'] : change.sni
+  const byName = sni.length > 0
+  const isWeb = !byName && protocol !== 'tcp'
   // A port whose protocol is sniffed may turn out to be either: the split holds for both.
-  const both = protocol === 'tcp' || (protocol === 'auto' && plain)
-  const tcp = both ? changeTcp(service, change, spec.tcp ?? [], destinationRule) : spec.tcp
+  const isOpaque = !byName && (protocol === 'tcp' || (protocol === 'auto' && plain))
+  const http = isWeb ? changeHttp(service, change, spec.http ?? [], to) : spec.http
+  const whole = { destination: { host: service.service } }
+  const tls = byName ? changeTls(sni, to, whole, spec.tls ?? []) : spec.tls
+  const tcp = isOpaque ? changeTcp(change, spec.tcp ?? [], to) : spec.tcp
   return {
     destinationRule,
     virtualService: {
       apiVersion: old?.apiVersion ?? istioVersion,
       kind: 'VirtualService',
       metadata: old?.metadata ?? { name: service.service, namespace: service.namespace },
-      spec: { ...spec, ...(http === undefined ? {} : { http }), ...(tcp === undefined ? {} : { tcp }) },
+      spec: {
+        ...spec,
+        ...(http === undefined ? {} : { http }),
+        ...(tls === undefined ? {} : { tls }),
+        ...(tcp === undefined ? {} : { tcp }),
+      },
     },
   }
+}
+
+/** Throws MSH0101 where the flags are about something that the service does not speak. */
+function checkProtocol(service: Qualified, protocol: Protocol, change: RouteChange, plain: boolean): void {
+  if (change.sni.length > 0) {
+    if (protocol === 'tls' || protocol === 'auto') {
+      if (plain && change.to.length > 0) return
+      throw new MeshError('MSH0101', 'a rule with --sni takes --to and nothing else', {
+        hint: 'TLS is passed through: there are no requests to match, to retry or to wait for',
+      })
+    }
+    throw new MeshError(
+      'MSH0101',
+      `${service.service} speaks ${protocol}: --sni is for TLS that is passed through`,
+      {
+        hint: 'declare the service with protocol=tls',
+      },
+    )
+  }
+  if ((protocol !== 'tcp' && protocol !== 'tls') || plain) return
+  throw new MeshError('MSH0101', `${service.service} speaks ${protocol}: only --to applies to it`, {
+    hint: 'leave out matches, timeouts and retries, or declare the service with protocol=http',
+  })
 }
 
 /** Istio's subset names are DNS labels; versions may be `1.2`. */
@@ -131,7 +165,7 @@ function changeHttp(
   service: Qualified,
   change: RouteChange,
   routes: readonly HttpRoute[],
-  rule: DestinationRule | null,
+  to: readonly RouteDestination[],
 ): HttpRoute[] {
   const at = findRule(routes, change)
   const old = at < 0 ? undefined : routes[at]
@@ -142,10 +176,7 @@ function changeHttp(
   const fresh: HttpRoute = {
     ...(name === undefined ? {} : { name }),
     ...(match === undefined ? {} : { match }),
-    route:
-      change.to.length > 0
-        ? destinations(service, change, rule)
-        : (old?.route ?? [{ destination: { host: service.service } }]),
+    route: change.to.length > 0 ? to : (old?.route ?? [{ destination: { host: service.service } }]),
     ...(timeout === undefined ? {} : { timeout }),
     ...(retries === undefined ? {} : { retries }),
   }
@@ -161,13 +192,12 @@ function changeHttp(
 }
 
 function changeTcp(
-  service: Qualified,
   change: RouteChange,
   routes: readonly TcpRoute[],
-  rule: DestinationRule | null,
+  to: readonly RouteDestination[],
 ): readonly TcpRoute[] {
   if (change.to.length === 0) return routes
-  const fresh: TcpRoute = { route: destinations(service, change, rule) }
+  const fresh: TcpRoute = { route: to }
   const at = routes.findIndex((route) => route.match === undefined || route.match.length === 0)
   return at >= 0 ? routes.toSpliced(at, 1, fresh) : [...routes, fresh]
 }
@@ -186,26 +216,32 @@ function findRule(routes: readonly HttpRoute[], change: Pick<RouteChange, 'match
   )
 }
 
-/** What is left after taking out one rule, or (both null) everything. Null: delete the object. */
+/** What is left after taking out one rule, or (nothing selected) everything. Null: delete the object. */
 export function unsetRoute(
-  selector: Pick<RouteChange, 'match' | 'rule'>,
+  selector: Pick<RouteChange, 'match' | 'rule' | 'sni'>,
   before: RouteObjects,
 ): RouteObjects {
   const { virtualService, destinationRule } = before
-  if (selector.match === null && selector.rule === null) {
+  if (selector.match === null && selector.rule === null && selector.sni.length === 0) {
     const plain =
       destinationRule?.spec.trafficPolicy === undefined &&
       (destinationRule?.spec.subsets ?? []).every(isPlain)
     // Traffic policies were written by hand and are about more than routes.
     return { virtualService: null, destinationRule: plain ? null : destinationRule }
   }
-  const routes = virtualService?.spec.http ?? []
-  const at = findRule(routes, selector)
-  if (virtualService === null || at < 0) return before
-  const rest = routes.toSpliced(at, 1)
-  const { http: _, ...others } = virtualService.spec
-  if (rest.length === 0 && (others.tcp ?? []).length === 0) return { virtualService: null, destinationRule }
-  const spec = { ...others, ...(rest.length === 0 ? {} : { http: rest }) }
+  if (virtualService === null) return before
+  const { http = [], tls = [], ...others } = virtualService.spec
+  const byName = selector.sni.length > 0
+  const at = byName ? findTls(selector.sni, tls) : findRule(http, selector)
+  if (at < 0) return before
+  const rest = { http: byName ? http : http.toSpliced(at, 1), tls: byName ? tls.toSpliced(at, 1) : tls }
+  if (rest.http.length + rest.tls.length + (others.tcp ?? []).length === 0)
+    return { virtualService: null, destinationRule }
+  const spec = {
+    ...others,
+    ...(rest.http.length === 0 ? {} : { http: rest.http }),
+    ...(rest.tls.length === 0 ? {} : { tls: rest.tls }),
+  }
   return { virtualService: { ...virtualService, spec }, destinationRule }
 }
 

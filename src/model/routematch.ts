@@ -1,6 +1,6 @@
 // Matches of a route rule as people write them in flags and read them in tables.
 import { MeshError } from '../errors.ts'
-import type { HttpMatch, HttpRoute, MatchString, RouteDestination } from './resource.ts'
+import type { HttpMatch, HttpRoute, MatchString, RouteDestination, TlsRoute } from './resource.ts'
 
 export interface MatchFlags {
   readonly path?: string | undefined
@@ -76,6 +76,13 @@ export function canonicalMatch(match: HttpMatch): string {
 export function printMatch(route: HttpRoute): string {
   if (route.match === undefined || route.match.length === 0) return '*'
   return route.match.map(printOne).join(' or ')
+}
+
+/** `sni *.example.com`, `sni a,b port 443`. */
+export function printNames({ match }: TlsRoute): string {
+  return match
+    .map(({ sniHosts, port }) => `sni ${sniHosts.join(',')}${port === undefined ? '' : ` port ${port}`}`)
+    .join(' or ')
 }
 
 function printOne(match: HttpMatch): string {

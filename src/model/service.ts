@@ -1,5 +1,6 @@
 // A service instance as the user declares it on a host: Consul's service-definition fields plus ours.
 import type { Protocol } from './protocol.ts'
+import type { ProxyProtocol } from './proxyprotocol.ts'
 
 /** One local health check, Consul's field names (https://developer.hashicorp.com/consul/docs/services/configuration). */
 export type CheckDefinition = {
@@ -37,6 +38,8 @@ export interface ServiceDeclaration {
   readonly user: string | null
   readonly locality: string
   readonly mtls: 'permissive' | 'strict'
+  /** See ProxyProtocol; absent: neither. */
+  readonly proxyProtocol?: ProxyProtocol
   /** What the kernel does with inbound connections while nothing of ours is alive. */
   readonly onFailure: 'open' | 'closed'
   /** Where the application listens, when not found by itself (`127.0.0.1`). */

@@ -13,12 +13,13 @@ import {
   type RouteDestination,
   type VirtualService,
 } from './resource.ts'
+import { checkServerNames } from './servername.ts'
 import type { Path } from './text.ts'
 
 export function checkVirtualService(service: VirtualService, world: World, findings: Findings): void {
   checkHosts(service, world, findings)
-  const { http = [], tcp = [] } = service.spec
-  if (http.length === 0 && tcp.length === 0) findings.error(['spec'], 'needs http or tcp routes')
+  const { http = [], tls = [], tcp = [] } = service.spec
+  if (http.length + tls.length + tcp.length === 0) findings.error(['spec'], 'needs http, tls or tcp routes')
   for (const [index, route] of http.entries()) {
     const path = ['spec', 'http', index]
     checkHttpRoute(route, path, findings)
@@ -28,10 +29,16 @@ export function checkVirtualService(service: VirtualService, world: World, findi
       findings.warn(path, 'matches everything: the routes after it are never used', 'put it last')
     }
   }
-  for (const [index, route] of tcp.entries()) {
-    checkRoutes(route.route, ['spec', 'tcp', index], service.metadata.namespace, world, findings)
-    for (const [at, match] of (route.match ?? []).entries()) {
-      checkPort(match.port, ['spec', 'tcp', index, 'match', at, 'port'], findings)
+  checkServerNames(tls, findings)
+  for (const [kind, routes] of [
+    ['tls', tls],
+    ['tcp', tcp],
+  ] as const) {
+    for (const [index, route] of routes.entries()) {
+      checkRoutes(route.route, ['spec', kind, index], service.metadata.namespace, world, findings)
+      for (const [at, match] of (route.match ?? []).entries()) {
+        checkPort(match.port, ['spec', kind, index, 'match', at, 'port'], findings)
+      }
     }
   }
 }

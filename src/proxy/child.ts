@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import type { Clock, Timer } from '../clock.ts'
-import type { FromWorker, Reply, Request, ToWorker } from './message.ts'
+import type { Counts, FromWorker, Reply, Request, ToWorker } from './message.ts'
 import type { HeldSocket } from './sockets.ts'
 
 /** In the child, descriptors 0 to 2 are the usual ones and 3 is the IPC channel. */
@@ -22,6 +22,8 @@ export interface ChildOptions {
   readonly sockets: readonly HeldSocket[]
   /** The worker has said that it is up. */
   readonly onReady: (child: Child) => void
+  /** It crashes: what it has counted until then. */
+  readonly onLast: (child: Child, counts: Counts) => void
   /** It is gone, for whatever reason; exactly once. `wasLive`: it had begun to serve. */
   readonly onExit: (child: Child, how: string, wasLive: boolean) => void
 }
@@ -31,6 +33,8 @@ export class Child {
   readonly startedAt: number
   /** When it last answered anything, monotonic. */
   heardAt: number
+  /** How often it was looked at since then. */
+  silentLooks = 0
   /** It has the current config and serves. */
   isLive = false
   isGone = false
@@ -50,7 +54,9 @@ export class Child {
     this.#process.on('message', (message) => {
       const { id, reply } = message as FromWorker
       this.heardAt = this.#clock.monotonic()
-      if (id === 0) options.onReady(this)
+      this.silentLooks = 0
+      if (id === 0 && reply.type === 'stats') options.onLast(this, reply)
+      else if (id === 0) options.onReady(this)
       else this.#settle(id, reply)
     })
     // Spawn errors come without an exit, an exit without an error; both may come when the channel breaks.

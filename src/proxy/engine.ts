@@ -41,6 +41,8 @@ export interface Listening {
 const drainEvery = 50
 /** A link that was idle for so long is closed at the start of a drain; a busier one ends with its next response. */
 const drainIdle = 500
+/** For so long a drain without guests waits for connections that are in their handshake. */
+const handshakeMs = 1000
 
 export class Engine {
   readonly #options: EngineOptions
@@ -48,12 +50,18 @@ export class Engine {
   readonly #keep: Keep
   readonly #guests: Guests
   readonly #servers: (net.Server | tls.Server)[]
+  /** Servers that accept no more and have connections left. */
+  #closing: number
+  /** When a drain gives up, monotonic. */
+  #drainEnd: number
 
   constructor(options: EngineOptions) {
     this.#options = options
     this.#keep = new Keep()
     this.#guests = new Guests()
     this.#servers = []
+    this.#closing = 0
+    this.#drainEnd = Infinity
     const wheel = new Wheel(options.clock)
     this.#core = {
       clock: options.clock,
@@ -109,22 +117,33 @@ export class Engine {
     return this.#listen(linkServer(this.#core, this.#guests), on)
   }
 
-  /** Accepts no more, lets what runs finish, gives up at the deadline. Resolves with what was still open then. */
-  async drain(timeoutMs: number): Promise<number> {
+  /**
+   * Accepts no more, lets what runs finish, closes what is idle for `idleMs`, gives up at the deadline, which a second call
+   * can bring forward. Resolves with what was still open then.
+   */
+  async drain(timeoutMs: number, idleMs: number = drainIdle): Promise<number> {
     const core = this.#core
     core.draining = true
     this.#stopAccepting()
     core.accessLog.flush()
-    if (this.#guests.size === 0) return 0
-    const end = core.clock.monotonic() + timeoutMs
+    this.#drainEnd = Math.min(this.#drainEnd, core.clock.monotonic() + timeoutMs)
+    let since = core.clock.monotonic()
     return new Promise((resolve) => {
-      const timer = core.clock.every(drainEvery, () => {
-        this.#guests.drain(drainIdle)
+      const look = (): boolean => {
+        this.#guests.drain(idleMs)
         const open = this.#guests.size
-        if (open > 0 && core.clock.monotonic() < end) return
-        timer.cancel()
+        const now = core.clock.monotonic()
+        if (open > 0) since = now
+        // A connection in its handshake is no guest yet, but its server knows of it.
+        const isOver = open === 0 && (this.#closing === 0 || now - since >= handshakeMs)
+        if (!isOver && now < this.#drainEnd) return false
         core.accessLog.flush()
         resolve(open)
+        return true
+      }
+      if (look()) return
+      const timer = core.clock.every(drainEvery, () => {
+        if (look()) timer.cancel()
       })
     })
   }
@@ -163,6 +182,9 @@ export class Engine {
   }
 
   #stopAccepting(): void {
-    for (const server of this.#servers.splice(0)) server.close()
+    for (const server of this.#servers.splice(0)) {
+      this.#closing++
+      server.close(() => this.#closing--)
+    }
   }
 }

@@ -2,7 +2,7 @@
 // for web pages that point a name of theirs at this address (DNS rebinding).
 import { createServer } from 'node:http'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
-import { isIP } from 'node:net'
+import { BoundSocket, isIP } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { hostname } from 'node:os'
 import { MeshError, reason } from '../errors.ts'
@@ -18,13 +18,18 @@ export interface HealthSource {
 
 export interface HealthServer {
   readonly port: number
+  /** Its listening socket, for a successor. */
+  readonly fd: number
   close(): void
 }
 
+/** Where to listen: a host ('' all) and port, or a socket that another process has listened on. */
+type On = { readonly host: string; readonly port: number } | { readonly fd: number; readonly port: number }
+
 type Answer = (response: ServerResponse) => void | Promise<void>
 
-export function serveHealth(source: HealthSource, host: string, port: number): Promise<HealthServer> {
-  return serve(source, host, port, '/healthz/ready', (response) => {
+export function serveHealth(source: HealthSource, on: On): Promise<HealthServer> {
+  return serve(source, on, '/healthz/ready', (response) => {
     response.statusCode = source.isReady ? 200 : 503
     response.setHeader('content-type', 'application/json')
     response.end(
@@ -33,21 +38,15 @@ export function serveHealth(source: HealthSource, host: string, port: number): P
   })
 }
 
-export function servePrometheus(source: HealthSource, host: string, port: number): Promise<HealthServer> {
-  return serve(source, host, port, '/metrics', async (response) => {
+export function servePrometheus(source: HealthSource, on: On): Promise<HealthServer> {
+  return serve(source, on, '/metrics', async (response) => {
     const { text } = await source.stats()
     response.setHeader('content-type', 'text/plain; version=0.0.4; charset=utf-8')
     response.end(text)
   })
 }
 
-async function serve(
-  source: HealthSource,
-  host: string,
-  port: number,
-  path: string,
-  answer: Answer,
-): Promise<HealthServer> {
+async function serve(source: HealthSource, on: On, path: string, answer: Answer): Promise<HealthServer> {
   const server = createServer({ maxHeaderSize: 8192, requestTimeout: 10_000, headersTimeout: 5_000 })
   server.maxConnections = 64
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
@@ -63,13 +62,36 @@ async function serve(
       response.end(`${reason(error)}\n`)
     })
   })
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) => {
-      reject(new MeshError('MSH0703', `cannot listen on ${host}:${port}: ${error.message}`, { cause: error }))
+  const fd = await listen(server, on)
+  return { port: (server.address() as AddressInfo).port, fd, close: () => stop(server) }
+}
+
+/** Its descriptor. Throws MSH0703. */
+async function listen(server: Server, on: On): Promise<number> {
+  try {
+    const bound = 'fd' in on ? null : bind(on.host, on.port)
+    const fd = 'fd' in on ? on.fd : bound!.fd()
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject)
+      server.listen(bound ?? { fd }, resolve)
     })
-    server.listen(port, host, resolve)
-  })
-  return { port: (server.address() as AddressInfo).port, close: () => stop(server) }
+    return fd
+  } catch (error) {
+    const where = 'host' in on ? `${on.host}:${on.port}` : `port ${on.port}`
+    throw new MeshError('MSH0703', `cannot listen on ${where}: ${reason(error)}`, { cause: error })
+  }
+}
+
+/** All addresses of both families; of IPv4 alone where there is no IPv6. */
+function bind(host: string, port: number): BoundSocket {
+  if (host !== '') return new BoundSocket({ host, port })
+  try {
+    return new BoundSocket({ host: '::', port })
+  } catch (error) {
+    if (['EAFNOSUPPORT', 'EADDRNOTAVAIL', 'EINVAL'].includes((error as NodeJS.ErrnoException).code ?? ''))
+      return new BoundSocket({ host: '0.0.0.0', port })
+    throw error
+  }
 }
 
 /** The status of a refusal; 0: none. */

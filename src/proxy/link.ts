@@ -57,6 +57,7 @@ export function link(core: Core, keep: Keep, snapshot: Snapshot): { live: Live; 
         fallback: compileChain(order.outbound(snapshot.settings, { timeout: 0 })),
         tls: linkTls(port.tlsRoutes ?? [], split, where),
         tcp: port.tcp.length === 0 ? null : split(port.tcp, where),
+        announce: 0,
         key: `out ${where}`,
       }
       outbound.set(printAddress(plainAddress(service.vip), port.port), target)
@@ -96,6 +97,7 @@ export function link(core: Core, keep: Keep, snapshot: Snapshot): { live: Live; 
       fallback: chain,
       tls: null,
       tcp: parts,
+      announce: service.proxyProtocol?.send === true ? service.port : 0,
       key: `in ${service.port}`,
       service,
       spiffe: identity.principal,
@@ -117,6 +119,7 @@ export function link(core: Core, keep: Keep, snapshot: Snapshot): { live: Live; 
       fallback: compileChain(order.outbound(snapshot.settings, { timeout: 0 })),
       tls: null,
       tcp: null,
+      announce: 0,
       key: '',
     },
   }

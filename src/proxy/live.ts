@@ -1,6 +1,7 @@
 // A linked snapshot: names turned into objects, matches compiled, chains flat. Immutable but for the counters inside
 // clusters and splits.
 import type { InboundService, Protocol, RetryPolicy, Settings, Snapshot } from '../snapshot/types.ts'
+import type { ProxyHeader } from '../wire/proxyprotocol.ts'
 import type { Chain } from './chain/filter.ts'
 import type { Cause } from './chain/reply.ts'
 import type { ClusterState } from './cluster/cluster.ts'
@@ -55,6 +56,8 @@ export interface Target {
   readonly tls: ServerNames | null
   /** Where opaque TCP goes; null: nowhere. */
   readonly tcp: Split | null
+  /** The application gets a PROXY header first, with this port as the one called; 0: it gets none. */
+  readonly announce: number
   /** Key in `Core.learned`. */
   readonly key: string
 }
@@ -93,8 +96,13 @@ export interface Scope {
   readonly isSecure: boolean
   /** Monotonic time at which the peer's certificate ends, and with it the connection as soon as it is idle. */
   readonly until: number
-  /** x-forwarded-client-cert of every request of this connection; '' none. */
-  readonly clientCertificate: string
+  /**
+   * Fields added to every request of this connection (name, value, …): x-forwarded-client-cert on a link, x-forwarded-for
+   * behind a PROXY header. Null: none.
+   */
+  readonly adds: readonly string[] | null
+  /** What a PROXY header said of the connection; null: there was none, its socket tells. */
+  readonly announced: ProxyHeader | null
   /** Every request gets this answer; null: they are served. */
   readonly refusal: { readonly cause: Cause; readonly detail: string } | null
   readonly recent: Recent

@@ -9,23 +9,32 @@ export type Request =
   | { readonly type: 'stats' }
   /** The access log has been moved aside. */
   | { readonly type: 'reopen' }
-  /** Refuse new, finish old; the worker ends after its reply. */
-  | { readonly type: 'drain'; readonly timeout: number }
+  /**
+   * Refuse new, finish old within `timeout` ms, closing what is idle for `idle` ms; the worker ends after its reply. A
+   * second one can only shorten the time.
+   */
+  | { readonly type: 'drain'; readonly timeout: number; readonly idle: number }
 
 export type Reply =
   | { readonly type: 'done' }
   | { readonly type: 'refused'; readonly reason: string }
   /** Not from the worker: it ended or did not answer, and what it has done is not known. */
   | { readonly type: 'lost'; readonly reason: string }
-  | { readonly type: 'stats'; readonly dump: Dump; readonly endpoints: readonly EndpointHealth[] }
-  | { readonly type: 'drained'; readonly open: number }
+  | Counts
+  | { readonly type: 'drained'; readonly open: number; readonly dump: Dump }
+
+export interface Counts {
+  readonly type: 'stats'
+  readonly dump: Dump
+  readonly endpoints: readonly EndpointHealth[]
+}
 
 export interface ToWorker {
   readonly id: number
   readonly request: Request
 }
 
-/** Id 0 without reply is the worker's first word: it is up. */
+/** Id 0 answers nothing: `done` is the worker's first word, it is up; `stats` its last, it crashes. */
 export interface FromWorker {
   readonly id: number
   readonly reply: Reply

@@ -6,7 +6,9 @@ import { parseArgs } from 'node:util'
 import { MeshError, reason } from '../errors.ts'
 import { pathsUnder, ports } from '../paths.ts'
 import type { Paths } from '../paths.ts'
+import type { PassedSocket } from './successor.ts'
 import type { Role } from './sockets.ts'
+import { channelFd } from './channel.ts'
 
 export interface Place {
   /** '' all addresses. */
@@ -23,14 +25,21 @@ export interface ProxyOptions {
   readonly prometheus: Place
   /** Where all captured connections are taken to have gone, for machines without capture rules; null: ask the kernel. */
   readonly destination: Place | null
+  /** How long a supervisor that was replaced lets what it still carries go on. Milliseconds. */
+  readonly linger: number
+  /** Sockets of the supervisor that is to be replaced; empty: there is none. */
+  readonly taken: readonly PassedSocket[]
 }
 
 const maxWorkers = 4
+/** Downloads, WebSockets and tunnels that stand over a reload get ten minutes. */
+const defaultLingerSeconds = 600
 
 export const usage = `usage: meshctl proxy [--workers N] [--prefix FOLDER] [--ROLE ADDRESS:PORT …]
 
 systemd starts it with its sockets passed (meshctl-proxy.socket); by hand it
-binds its own.
+binds its own. With --reload it has the running one replaced by the release in
+use now and waits for that; no connection is lost.
 
   --workers N                default: one for each core, at most ${maxWorkers}
                              (MESHCTL_WORKERS)
@@ -44,6 +53,9 @@ binds its own.
   --prometheus ADDRESS:PORT  default: port ${ports.prometheus} of all addresses
   --destination ADDRESS:PORT where all captured connections are taken to have
                              gone, for machines without capture rules
+  --linger SECONDS           how long connections that stand over a reload may
+                             go on; default: ${defaultLingerSeconds} (MESHCTL_LINGER)
+  --reload                   (only with --prefix) replace the running proxy
   -h, --help                 print this
 `
 
@@ -55,6 +67,8 @@ export function readOptions(args: readonly string[]): ProxyOptions {
   if (!Number.isInteger(workers) || workers < 1 || workers > 64) {
     throw new MeshError('MSH0703', `--workers ${asked} is not a number from 1 to 64`)
   }
+  const lingering = values.linger ?? process.env['MESHCTL_LINGER'] ?? String(defaultLingerSeconds)
+  if (!/^\d{1,6}$/.test(lingering)) throw new MeshError('MSH0703', `--linger ${lingering} is not in seconds`)
   const bind = (['outbound', 'inbound', 'link'] as const).flatMap((role) =>
     (values[role] ?? []).map((text) => ({ role, ...place(`--${role}`, text) })),
   )
@@ -68,6 +82,8 @@ export function readOptions(args: readonly string[]): ProxyOptions {
         ? { host: '', port: ports.prometheus }
         : place('--prometheus', values.prometheus),
     destination: values.destination === undefined ? null : place('--destination', values.destination),
+    linger: Number(lingering) * 1000,
+    taken: (values.take ?? []).map((word, i) => taken(word, channelFd + 1 + i)),
   }
 }
 
@@ -84,6 +100,8 @@ function parse(args: readonly string[]) {
         health: { type: 'string' },
         prometheus: { type: 'string' },
         destination: { type: 'string' },
+        linger: { type: 'string' },
+        take: { type: 'string', multiple: true },
       },
     }).values
   } catch (error) {
@@ -98,6 +116,15 @@ export function place(what: string, text: string): Place {
     throw new MeshError('MSH0703', `${what} ${text} is not address:port`)
   }
   return { host: host.replace(/^\[(.*)\]$/, '$1'), port: Number(port) }
+}
+
+/** `role=fd:port`, as a supervisor tells its successor. */
+function taken(word: string, expected: number): PassedSocket {
+  const [, role, fd, port] = /^(\w+)=(\d+):(\d+)$/.exec(word) ?? []
+  if (role === undefined || Number(fd) !== expected) {
+    throw new MeshError('MSH0703', `--take ${word} is for a supervisor that takes another's place`)
+  }
+  return { role, fd: expected, port: Number(port) }
 }
 
 /** JSON of the last good state; null where there is none or it cannot be read, which `warn` is told. */

@@ -1,6 +1,7 @@
-// The proxy's end of the push protocol: a unix socket for the agent alone, one JSON line per message.
-import { chmodSync, mkdirSync, rmSync } from 'node:fs'
-import { createServer } from 'node:net'
+// The proxy's end of the push protocol: a unix socket for the agent alone, one JSON line per message. Besides what the
+// agent says, `systemctl reload` may ask for a reload.
+import { chmodSync, mkdirSync, renameSync, rmSync } from 'node:fs'
+import { connect, createServer } from 'node:net'
 import type { Server, Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { reason } from '../errors.ts'
@@ -12,51 +13,107 @@ import type { Push, PushReply } from '../snapshot/types.ts'
 /** The agent needs one; a person with socat may be a second. */
 const maxConnections = 8
 
-const kinds: ReadonlySet<unknown> = new Set(['snapshot', 'secrets', 'ping', 'stats', 'drain'])
+const kinds: ReadonlySet<unknown> = new Set(['snapshot', 'secrets', 'ping', 'stats', 'drain', 'reload'])
 
-/** Listens at `path` (replacing a stale socket, mode 0600) and answers each message with what `handle` makes of it. */
+/** What a reload came to. */
+export interface Reloaded {
+  readonly type: 'reloaded'
+  readonly pid: number
+  readonly version: string
+}
+
+export interface PushServer {
+  /** Takes the socket away. */
+  close(): void
+  /** Another process listens at the path now: the socket stays, and a reload that is under way gets its answer. */
+  retire(): void
+}
+
+/** Listens at `path` (in the place of what is there, mode 0600) and answers each message with what `handle` makes of it. */
 export async function servePush(
   path: string,
   log: Log,
   handle: (push: Push) => Promise<PushReply>,
-): Promise<{ close(): void }> {
+  reload: () => Promise<Reloaded> = () => Promise.reject(new Error('nobody can take over here')),
+): Promise<PushServer> {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
-  rmSync(path, { force: true })
   const sockets = new Set<Socket>()
+  const reloading = new Set<Socket>()
   const server = createServer((socket) => {
     sockets.add(socket)
     socket.on('close', () => sockets.delete(socket))
     socket.on('error', (error) => log.debug({ reason: error.message }, 'push connection failed'))
-    converse(socket, log, handle)
+    converse(socket, log, async (push) => {
+      if (push.type !== 'reload') return handle(push)
+      reloading.add(socket)
+      const reply = await reload()
+      setImmediate(() => socket.end())
+      return reply
+    })
   })
   server.maxConnections = maxConnections
   await listen(server, path)
+  const end = (spared: ReadonlySet<Socket>): void => {
+    server.close()
+    for (const socket of sockets) if (!spared.has(socket)) socket.destroy()
+  }
   return {
     close() {
-      server.close()
-      for (const socket of sockets) socket.destroy()
+      end(new Set())
+      rmSync(path, { force: true })
     },
+    retire: () => end(reloading),
   }
 }
 
-/** The socket must never be there with a wider mode, not even between bind and chmod. */
+/** Asks the running proxy for a reload; `error` when it does not do it or cannot be reached. */
+export function askReload(path: string, timeoutMs: number): Promise<Reloaded | ErrorReply> {
+  return new Promise((resolve) => {
+    const socket = connect(path, () => socket.write('{"type":"reload"}\n'))
+    const fail = (why: string): void => {
+      resolve({ type: 'error', reason: why })
+      socket.destroy()
+    }
+    const lines = new Lines(maxPushBytes)
+    socket.setTimeout(timeoutMs, () => fail(`no answer within ${timeoutMs} ms`))
+    socket.on('error', (error) => fail(error.message))
+    socket.on('close', () => fail('the proxy closed the connection'))
+    socket.on('data', (chunk: Buffer) => {
+      const line = lines.feed(chunk)?.[0]
+      if (line === undefined) return
+      resolve(JSON.parse(line) as Reloaded | ErrorReply)
+      socket.destroy()
+    })
+  })
+}
+
+/**
+ * The socket must never be there with a wider mode, not even between bind and chmod. Made beside and renamed: there is
+ * always one, and closing (which unlinks the name that was bound) does not take a successor's away.
+ */
 async function listen(server: Server, path: string): Promise<void> {
+  const beside = `${path}.${process.pid}`
+  rmSync(beside, { force: true })
   const mask = process.umask(0o177)
   try {
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject)
-      server.listen(path, resolve)
+      server.listen(beside, resolve)
     })
   } finally {
     process.umask(mask)
   }
-  chmodSync(path, 0o600)
+  chmodSync(beside, 0o600)
+  renameSync(beside, path)
 }
 
-function converse(socket: Socket, log: Log, handle: (push: Push) => Promise<PushReply>): void {
+type Ask = Push | { readonly type: 'reload' }
+type ErrorReply = Extract<PushReply, { type: 'error' }>
+
+function converse(socket: Socket, log: Log, handle: (push: Ask) => Promise<PushReply | Reloaded>): void {
   const lines = new Lines(maxPushBytes)
   let queue = Promise.resolve()
-  const answer = (reply: PushReply): void => {
+  const answer = (reply: PushReply | Reloaded): void => {
     if (socket.writable) socket.write(`${JSON.stringify(reply)}\n`)
   }
   socket.on('data', (chunk: Buffer) => {
@@ -86,7 +143,7 @@ function converse(socket: Socket, log: Log, handle: (push: Push) => Promise<Push
 }
 
 /** A message, or why it is none. Its content is checked by those who use it. */
-function parse(line: string): Push | string {
+function parse(line: string): Ask | string {
   let value: unknown
   try {
     value = JSON.parse(line)
@@ -95,7 +152,7 @@ function parse(line: string): Push | string {
   }
   if (typeof value !== 'object' || value === null || !('type' in value)) return 'the message has no type'
   if (!kinds.has(value.type)) return `the message type ${JSON.stringify(value.type)} is unknown`
-  const push = value as Push
+  const push = value as Ask
   const isObject = (part: unknown): boolean => typeof part === 'object' && part !== null
   if (push.type === 'snapshot' && !isObject(push.snapshot)) return 'the message holds no snapshot'
   if (push.type === 'secrets' && !isObject(push.secrets)) return 'the message holds no secrets'

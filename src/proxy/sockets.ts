@@ -4,6 +4,7 @@ import { readFileSync, readlinkSync } from 'node:fs'
 import { BoundSocket } from 'node:net'
 import { MeshError } from '../errors.ts'
 import { maxIdentities, ports } from '../paths.ts'
+import type { PassedSocket } from './successor.ts'
 
 export type Role = 'outbound' | 'inbound' | 'link'
 
@@ -31,6 +32,13 @@ export function inheritedSockets(env: NodeJS.ProcessEnv, pid: number): HeldSocke
     sockets.push({ role, fd, port })
   }
   return sockets
+}
+
+/** The sockets of a supervisor whose place we take; its other ones are not for workers. */
+export function takenSockets(passed: readonly PassedSocket[]): HeldSocket[] {
+  return passed.flatMap(({ role, fd, port }) =>
+    role === 'outbound' || role === 'inbound' || role === 'link' ? [{ role, fd, port }] : [],
+  )
 }
 
 /** Binds without listening; port 0 takes a free one. Throws MSH0703. */

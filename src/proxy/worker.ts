@@ -7,7 +7,7 @@ import { makeLog } from '../log.ts'
 import { AccessLog } from './accesslog.ts'
 import { Engine } from './engine.ts'
 import { originalDestinations } from './listener/origdst.ts'
-import type { FromWorker, Reply, Request, ToWorker } from './message.ts'
+import type { Counts, FromWorker, Reply, Request, ToWorker } from './message.ts'
 import { place } from './options.ts'
 import type { Role } from './sockets.ts'
 import { Stats } from './stats.ts'
@@ -61,6 +61,8 @@ class Worker {
     })
     // The supervisor decides when we end; a terminal or systemd may signal the whole group.
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined)
+    // The pipe takes it at once: what was counted is not lost with us.
+    process.on('uncaughtExceptionMonitor', () => this.#send({ id: 0, reply: this.#counts() }))
     this.#send({ id: 0, reply: { type: 'done' } })
   }
 
@@ -84,14 +86,14 @@ class Worker {
       case 'ping':
         return { type: 'done' }
       case 'stats':
-        return { type: 'stats', dump: this.#dump(), endpoints: this.#engine.endpoints() }
+        return this.#counts()
       case 'reopen':
         this.#access.reopen()
         return { type: 'done' }
       case 'drain': {
-        const open = await this.#engine.drain(request.timeout)
+        const open = await this.#engine.drain(request.timeout, request.idle)
         await this.#access.close()
-        return { type: 'drained', open }
+        return { type: 'drained', open, dump: this.#dump() }
       }
     }
   }
@@ -103,6 +105,10 @@ class Worker {
       else await this.#engine.listenLink({ fd })
     }
     this.#isListening = true
+  }
+
+  #counts(): Counts {
+    return { type: 'stats', dump: this.#dump(), endpoints: this.#engine.endpoints() }
   }
 
   #dump(): ReturnType<Stats['dump']> {

@@ -59,6 +59,11 @@ export interface InboundService {
   readonly protocol: Protocol
   /** Whether plain text captured on this port is served or refused (PeerAuthentication mtls.mode). */
   readonly mtls: 'permissive' | 'strict'
+  /**
+   * PROXY protocol. `accept`: plain connections begin with a header, of a balancer outside the mesh; `send`: the application
+   * gets one at the start of each connection, so only on opaque ports. Absent: neither.
+   */
+  readonly proxyProtocol?: { readonly accept: boolean; readonly send: boolean }
 }
 
 export interface OutboundService {

@@ -56,6 +56,10 @@ test('bad usage: status 64, what, how to mend it, and a code', async () => {
       /unknown option "--tmeout"\n {2}fix {3}did you mean --timeout\?/,
     ],
     [['route', 'set'], /missing required argument "service"\n {2}fix {3}meshctl route set --help/],
+    [
+      ['status', 'web'],
+      /too many arguments for "status": expected 0 arguments but got 1\n {2}fix {3}meshctl status --help/,
+    ],
     [['route', 'set', 'web'], /nothing to set/],
     [['route', 'set', 'web', '--to', 'v1=x'], /--to "v1=x"/],
     [['route', 'set', 'web', '--to', 'v1', '--retries', 'x'], /"x" is no number/],

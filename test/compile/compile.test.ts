@@ -143,6 +143,19 @@ describe('this host', () => {
     )
   })
 
+  test('a PROXY header is never sent where callers share connections', () => {
+    const services = [
+      declared('a', { port: 1, protocol: 'tcp', proxyProtocol: 'both' }),
+      declared('b', { port: 2, protocol: 'http', proxyProtocol: 'both' }),
+      declared('c', { port: 3, protocol: 'tcp' }),
+    ]
+    const { snapshot } = compile(input({ config: hostConfig({ services }) }))
+    assert.deepEqual(
+      snapshot.inbound.map(({ proxyProtocol }) => proxyProtocol),
+      [{ accept: true, send: true }, { accept: true, send: false }, undefined],
+    )
+  })
+
   test('inbound goes where the application listens', () => {
     const services = [declared('web', { mtls: 'strict', servicePort: 80 })]
     const local = [{ id: 'web', address: '::1', healthy: true }]

@@ -30,7 +30,7 @@ const anyResource: fc.Arbitrary<object> = fc
     name: fc.constantFrom('a', 'b', 'c'),
     namespace: fc.constantFrom('default', 'shop'),
     host: fc.constantFrom(...services, 'web.shop', 'ghost', '*'),
-    kind: fc.constantFrom('route', 'tcp', 'rule', 'junk'),
+    kind: fc.constantFrom('route', 'tcp', 'tls', 'rule', 'junk'),
     weight: fc.integer({ min: 0, max: 100 }),
   })
   .map(({ name, namespace, host, kind, weight }) => {
@@ -40,6 +40,10 @@ const anyResource: fc.Arbitrary<object> = fc
     ]
     if (kind === 'route') return virtualService(name, { hosts: [host], http: [{ route }] }, namespace)
     if (kind === 'tcp') return virtualService(name, { hosts: [host], tcp: [{ route }] }, namespace)
+    if (kind === 'tls') {
+      const match = [{ sniHosts: [`${name}.test`, '*.test'] }]
+      return virtualService(name, { hosts: [host], tls: [{ match, route }] }, namespace)
+    }
     if (kind === 'rule') return destinationRule(name, { host, subsets }, namespace)
     return { kind: 'VirtualService', metadata: { name, namespace }, spec: { hosts: [host], [name]: weight } }
   })
@@ -87,7 +91,8 @@ test('every cluster that is referred to exists, and the real proxy links every s
       assert.ok(link({} as Core, new Keep(), snapshot).live.snapshot === snapshot)
       for (const { ports } of snapshot.outbound) {
         for (const port of ports) {
-          const weights = [...port.tcp, ...port.routes.flatMap((route) => route.clusters)]
+          const rules = [...port.routes, ...(port.tlsRoutes ?? [])]
+          const weights = [...port.tcp, ...rules.flatMap((route) => route.clusters)]
           assert.ok(
             weights.every(({ cluster, weight }) => snapshot.clusters[cluster] !== undefined && weight > 0),
           )

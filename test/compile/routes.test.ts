@@ -231,4 +231,67 @@ describe('routes', () => {
     assert.equal(sniffed.outbound[0]?.ports[0]?.tcp.length, 1)
     assert.equal(sniffed.outbound[0].ports[0].routes.length, 1)
   })
+
+  test('tls: rules by server name, in order and lower case; what they do not name goes nowhere', () => {
+    const db = [instance('db', 'vm1', { protocol: 'tls', port: 5433, servicePort: 5433 })]
+    const spec = {
+      hosts: ['db'],
+      tls: [
+        { match: [{ sniHosts: ['One.test', 'one.test', '*.two.test'] }], route: [to('db', 'v1', 1), to('db', 'v2', 3)] },
+        { match: [{ sniHosts: ['*'], port: 1 }, { sniHosts: ['*'], port: 5433 }], route: [to('db')] },
+        { match: [{ sniHosts: ['x.test'], port: 1 }], route: [to('ghost')] },
+      ],
+      tcp: [{ route: [to('ghost')] }],
+    } // prettier-ignore
+    const resources = [virtualService('db', spec), destinationRule('db', { host: 'db', subsets })]
+    const { snapshot, messages } = compiled({ instances: db, resources })
+    const [port] = snapshot.outbound.find((outbound) => outbound.service === 'db')?.ports ?? []
+    assert.deepEqual(messages, [])
+    assert.deepEqual([port?.routes, port?.tcp], [[], []])
+    const named = port?.tlsRoutes?.map(({ sniHosts, clusters }) => [
+      sniHosts.join(),
+      clusters.map(({ cluster, weight }) => `${snapshot.clusters[cluster]?.subset} ${weight}`),
+    ])
+    assert.deepEqual(named, [
+      ['one.test,*.two.test', ['v1 1', 'v2 3']],
+      ['*', [' 100']],
+    ])
+    // Without rules it is opaque. No rule by port is no rule.
+    const plain = compiled({ instances: db }).snapshot.outbound[0]?.ports[0]
+    assert.deepEqual([plain?.tlsRoutes, plain?.tcp.length], [undefined, 1])
+  })
+
+  test('tls rules are for ports declared as tls, and sniffed ones, which keep their other ways', () => {
+    const spec = { hosts: ['web'], tls: [{ match: [{ sniHosts: ['a.test'] }], route: [to('web')] }] }
+    const resources = [virtualService('web', spec)]
+    const sniffed = compiled({ instances: [instance('web', 'vm1', { protocol: 'auto' })], resources })
+    const port = sniffed.snapshot.outbound[0]?.ports[0]
+    assert.deepEqual(
+      [port?.routes.length, port?.tlsRoutes?.length, port?.tcp.length, sniffed.messages.length],
+      [1, 1, 1, 0],
+    )
+    for (const protocol of ['http', 'grpc', 'tcp'] as const) {
+      const found = compiled({ instances: [instance('web', 'vm1', { protocol })], resources })
+      assert.equal(found.snapshot.outbound[0]?.ports[0]?.tlsRoutes, undefined)
+      assert.deepEqual(found.messages, [
+        'VirtualService default/web: spec.tls is not used: no port of web.default is declared as tls',
+      ])
+    }
+  })
+
+  test('a server name that is none leaves the whole object out', () => {
+    for (const bad of ['a..b', '*a.test', 'a.test\r\n', '']) {
+      const spec = { hosts: ['web'], tls: [{ match: [{ sniHosts: [bad] }], route: [to('web')] }] }
+      const { messages } = compiled({ instances: web, resources: [virtualService('web', spec)] })
+      assert.match(messages[0] ?? '', /skipped: spec.tls\[0\].match\[0\].sniHosts\[0\] must be a server name/)
+    }
+  })
+
+  test('http2 and grpc have routes as http has, and no opaque way', () => {
+    for (const protocol of ['http2', 'grpc'] as const) {
+      const [port] = compiled({ instances: [instance('web', 'vm1', { protocol })] }).snapshot.outbound[0]!
+        .ports
+      assert.deepEqual([port?.protocol, port?.routes.length, port?.tcp], [protocol, 1, []])
+    }
+  })
 })

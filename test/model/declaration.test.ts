@@ -74,6 +74,24 @@ test('protocols have the names that Istio gives them', () => {
   assert.match(said('web,port=80,protocol=constructor')[0] ?? '', /must be http, http2, .*not "constructor"/)
 })
 
+test('the PROXY protocol, where it can be spoken', () => {
+  const read = (flag: string): unknown =>
+    declareServices({ flags: [`web,port=80,${flag}`] }).services[0]?.proxyProtocol
+  assert.equal(read('proxy-protocol=accept'), 'accept')
+  assert.equal(read('protocol=tcp,proxy-protocol=send'), 'send')
+  assert.equal(read('protocol=https,proxyProtocol=both'), 'both')
+  assert.equal('proxyProtocol' in (declareServices({ flags: ['web,port=80'] }).services[0] ?? {}), false)
+  const file = { source: 'f', text: 'service: {name: web, port: 80, protocol: tls, proxy_protocol: send}' }
+  assert.equal(declareServices({ files: [file] }).services[0]?.proxyProtocol, 'send')
+  for (const protocol of ['http', 'http2', 'grpc', 'auto']) {
+    const [problem = ''] = said(`web,port=80,protocol=${protocol},proxy-protocol=send`)
+    assert.match(problem, /is for protocol=tcp and tls: callers of .* share connections/)
+  }
+  assert.match(said('web,port=80,proxy-protocol=accept,mtls=strict')[0] ?? '', /which mtls=strict refuses/)
+  assert.match(said('web,port=80,proxy-protocol=acept')[0] ?? '', /did you mean "accept"/)
+  assert.match(said('web,user=web,proxy-protocol=accept')[0] ?? '', /means nothing without a port/)
+})
+
 test('refused flags', () => {
   const table: [string, RegExp][] = [
     ['web,port=0', /port from 1 to 65535/],

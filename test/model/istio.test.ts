@@ -14,6 +14,8 @@ const head = (kind: string, name: string = 'web'): string =>
 /** A VirtualService whose spec is hosts plus one line of `http`. */
 const http = (route: string): string =>
   `${head('VirtualService')}spec:\n  hosts: [web]\n  http:\n  - ${route}\n`
+/** The same with `tls`. */
+const tls = (route: string): string => `${head('VirtualService')}spec: {hosts: [web], tls: [{${route}}]}\n`
 const rule = (spec: string): string => `${head('DestinationRule')}spec: {host: web, ${spec}}\n`
 const to = 'route: [{destination: {host: web}}]'
 
@@ -86,12 +88,25 @@ test('problems, by table', () => {
     [http(to).replace('{name: web}', '{}'), /metadata.name: is missing/],
     [http(to).replace('{name: web}', '{name: web, namespace: A_b}'), /metadata.namespace/],
     [head('VirtualService'), /spec: is missing/],
-    [`${head('VirtualService')}spec: {hosts: [web]}`, /needs http or tcp/],
+    [`${head('VirtualService')}spec: {hosts: [web]}`, /needs http, tls or tcp/],
     [`${head('VirtualService')}spec: {hosts: [], http: []}`, /at least one host/],
     [`${head('VirtualService')}spec: {http: [{${to}}]}`, /at least one host/],
     [http(to).replace('[web]', '["*.web"]'), /wildcard hosts are not honoured yet/],
     [http(to).replace('[web]', '[www.example.com]'), /no service of the mesh/],
     [http(to).replace('[web]', '[web, web.default.mesh]'), /hosts\[1\]: is written twice/],
+    [tls('match: [{sniHosts: [a.test]}], route: []'), /tls\[0\].route: needs at least one destination/],
+    [tls(to), /match/],
+    [tls(`match: [], ${to}`), /match: needs at least one match/],
+    [tls(`match: [{}], ${to}`), /sniHosts/],
+    [tls(`match: [{sniHosts: []}], ${to}`), /sniHosts: needs at least one server name/],
+    [tls(`match: [{sniHosts: ["a.*.test"]}], ${to}`), /"a.\*.test" is no server name/],
+    [tls(`match: [{sniHosts: ["-a.test"]}], ${to}`), /is no server name/],
+    [tls(`match: [{sniHosts: [a.test], port: 0}], ${to}`), /port: must be a port from 1/],
+    [tls(`match: [{sniHosts: [a.test], gateways: [mesh]}], ${to}`), /gateways: is not honoured yet/],
+    [
+      tls(`match: [{sniHosts: ["*.test"]}], ${to}}, {match: [{sniHosts: [x, A.b.test]}], ${to}`),
+      /warning: .*tls\[1\].match\[0\].sniHosts\[1\]: "A.b.test" is never used: "\*.test" above takes it/,
+    ],
     [http('route: []'), /at least one destination/],
     [http('timeout: 2s'), /at least one destination/],
     [http('route: [{weight: 1}]'), /destination/],

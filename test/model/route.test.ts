@@ -3,11 +3,24 @@ import { test } from 'node:test'
 import { checkObjects } from '../../src/model/istio.ts'
 import type { DestinationRule, VirtualService } from '../../src/model/resource.ts'
 import { routesOf, setRoute, unsetRoute, type RouteChange, type RouteObjects } from '../../src/model/route.ts'
-import { printDestinations, printMatch, readMatch, readSplit } from '../../src/model/routematch.ts'
+import {
+  printDestinations,
+  printMatch,
+  printNames,
+  readMatch,
+  readSplit,
+} from '../../src/model/routematch.ts'
 
 const web = { service: 'web', namespace: 'shop' }
 const none: RouteObjects = { virtualService: null, destinationRule: null }
-const nothing: RouteChange = { to: [], match: null, rule: null, timeout: null, retries: null }
+const nothing: RouteChange = {
+  to: [],
+  match: null,
+  sni: [],
+  rule: null,
+  timeout: null,
+  retries: null,
+}
 const split = (text: string): RouteChange => ({ ...nothing, to: readSplit(text) })
 
 test('a split makes a VirtualService and a DestinationRule that pass the checks', () => {
@@ -106,7 +119,10 @@ test('hand-written objects are found by host and keep what the sugar does not sp
   assert.equal(changed.virtualService.spec.http?.[0]?.name, 'x')
   assert.equal(printDestinations(changed.virtualService.spec.http[1]?.route), 'stable=9 v2=1')
   assert.deepEqual(changed.destinationRule?.spec.trafficPolicy, rule.spec.trafficPolicy)
-  assert.equal(unsetRoute({ match: null, rule: null }, changed).destinationRule, changed.destinationRule)
+  assert.equal(
+    unsetRoute({ match: null, sni: [], rule: null }, changed).destinationRule,
+    changed.destinationRule,
+  )
 })
 
 test('unset takes out one rule, or everything', () => {
@@ -117,10 +133,50 @@ test('unset takes out one rule, or everything', () => {
     { ...split('v2'), match, rule: 'beta' },
     setRoute(web, 'http', split('v1'), none),
   )
-  const rest = unsetRoute({ match: null, rule: 'beta' }, both)
+  const rest = unsetRoute({ match: null, sni: [], rule: 'beta' }, both)
   assert.deepEqual(rest.virtualService?.spec.http?.map(printMatch), ['*'])
-  assert.deepEqual(unsetRoute({ match: readMatch({ path: '/other' }), rule: null }, both), both)
-  assert.deepEqual(unsetRoute({ match: null, rule: null }, both), none)
+  assert.deepEqual(unsetRoute({ match: readMatch({ path: '/other' }), sni: [], rule: null }, both), both)
+  assert.deepEqual(unsetRoute({ match: null, sni: [], rule: null }, both), none)
+})
+
+test('TLS is routed by server name: narrow names go first, the rest still arrives', () => {
+  const change = (sni: string[], to: string): RouteChange => ({ ...split(to), sni })
+  const names = (objects: RouteObjects): string[] =>
+    (objects.virtualService?.spec.tls ?? []).map(
+      (route) => `${printNames(route)} ${printDestinations(route.route)}`,
+    )
+  const wide = setRoute(web, 'tls', change(['*.shop.test'], 'v1'), none)
+  assert.deepEqual(names(wide), ['sni *.shop.test v1', 'sni * web'])
+  assert.equal(wide.virtualService.spec.http, undefined)
+  const narrow = setRoute(web, 'tls', change(['pay.shop.test', 'PAY2.shop.test'], 'v1=1,v2=3'), wide)
+  const third = setRoute(web, 'tls', change(['other.test'], 'v2'), narrow)
+  const all = [
+    'sni pay.shop.test,PAY2.shop.test v1=1 v2=3',
+    'sni *.shop.test v1',
+    'sni other.test v2',
+    'sni * web',
+  ]
+  assert.deepEqual(names(third), all)
+  assert.deepEqual(checkObjects([third.virtualService, third.destinationRule], { known: [] }).problems, [])
+  // The same names are the same rule; without --sni a tls port has the rule that takes everything.
+  const again = setRoute(web, 'tls', change(['pay2.shop.test', 'pay.shop.test'], 'v2'), third)
+  assert.equal(names(again)[0], 'sni pay.shop.test,PAY2.shop.test v2')
+  assert.equal(names(setRoute(web, 'tls', split('v1'), third)).at(-1), 'sni * v1')
+  const one = unsetRoute({ match: null, sni: ['*.SHOP.test'], rule: null }, third)
+  assert.deepEqual(names(one), all.toSpliced(1, 1))
+  // A sniffed port keeps what it has for other protocols.
+  const auto = setRoute(web, 'auto', change(['a.test'], 'v2'), setRoute(web, 'auto', split('v1'), none))
+  const { http, tls, tcp } = auto.virtualService.spec
+  assert.deepEqual([http?.length, tls?.length, tcp?.length], [1, 2, 1])
+  const refused: [Parameters<typeof setRoute>[1], RouteChange][] = [
+    ['http', change(['a.test'], 'v1')],
+    ['tcp', change(['a.test'], 'v1')],
+    ['tls', { ...change(['a.test'], 'v1'), timeout: '1s' }],
+    ['tls', { ...nothing, sni: ['a.test'] }],
+    ['tls', { ...split('v1'), timeout: '1s' }],
+  ]
+  for (const [protocol, one] of refused)
+    assert.throws(() => setRoute(web, protocol, one, none), { code: 'MSH0101' }, protocol)
 })
 
 test('splits and matches that are refused', () => {

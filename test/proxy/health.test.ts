@@ -31,7 +31,7 @@ function ask(
 
 test('ready is 200 only when the source is ready', async (t) => {
   const state = { ...source }
-  const server = await serveHealth(state, '127.0.0.1', 0)
+  const server = await serveHealth(state, { host: '127.0.0.1', port: 0 })
   t.after(() => server.close())
   assert.deepEqual(await ask(server.port, '/healthz/ready'), [
     200,
@@ -42,7 +42,7 @@ test('ready is 200 only when the source is ready', async (t) => {
 })
 
 test('metrics are served at their path only, for reading only', async (t) => {
-  const server = await servePrometheus(source, '127.0.0.1', 0)
+  const server = await servePrometheus(source, { host: '127.0.0.1', port: 0 })
   t.after(() => server.close())
   assert.deepEqual(await ask(server.port, '/metrics'), [200, 'a 1\n'])
   for (const path of [
@@ -60,7 +60,7 @@ test('metrics are served at their path only, for reading only', async (t) => {
 })
 
 test('a name that is not ours is refused: DNS rebinding', async (t) => {
-  const server = await servePrometheus(source, '127.0.0.1', 0)
+  const server = await servePrometheus(source, { host: '127.0.0.1', port: 0 })
   t.after(() => server.close())
   for (const host of [
     'evil.example',
@@ -78,8 +78,7 @@ test('a name that is not ours is refused: DNS rebinding', async (t) => {
 test('a source that fails is a 500, not an end', async (t) => {
   const server = await servePrometheus(
     { ...source, stats: () => Promise.reject(new Error('no')) },
-    '127.0.0.1',
-    0,
+    { host: '127.0.0.1', port: 0 },
   )
   t.after(() => server.close())
   assert.equal((await ask(server.port, '/metrics'))[0], 500)

@@ -167,6 +167,7 @@ export interface InstanceOptions {
   readonly version?: string
   readonly protocol?: Protocol
   readonly mtls?: 'permissive' | 'strict'
+  readonly proxyProtocol?: { readonly accept: boolean; readonly send: boolean }
   readonly spiffe?: string
   readonly secrets?: Secrets
 }
@@ -215,6 +216,7 @@ export class Instance extends Node {
       address: '127.0.0.1',
       protocol: this.options.protocol ?? 'http',
       mtls: this.options.mtls ?? 'permissive',
+      ...(this.options.proxyProtocol === undefined ? {} : { proxyProtocol: this.options.proxyProtocol }),
     }
     return snapshotOf({ identities: [hostIdentity, identity], inbound: [inbound] })
   }

@@ -1,174 +1,15 @@
 // The real process on loopback: supervisor, workers, engine, push socket, health and metrics, without root and systemd.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import type { ChildProcess } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { Agent, createServer, request } from 'node:http'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { Agent } from 'node:http'
 import { BoundSocket, createServer as createTcpServer } from 'node:net'
-import type { AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
-import type { Readable } from 'node:stream'
 import { test } from 'node:test'
-import type { TestContext } from 'node:test'
 import { MeshError } from '../../src/errors.ts'
 import { pathsUnder } from '../../src/paths.ts'
 import { readOptions } from '../../src/proxy/options.ts'
-import { connectPush } from '../../src/snapshot/push.ts'
-import type { PushConnection } from '../../src/snapshot/push.ts'
-import { serverName } from '../../src/snapshot/types.ts'
-import type { Snapshot } from '../../src/snapshot/types.ts'
-import { emptySnapshot } from './snapshots.ts'
-
-const main = join(import.meta.dirname, '../../src/proxy/main.ts')
-
-interface Proxy {
-  process: ChildProcess
-  inbound: number
-  health: number
-  prometheus: number
-  push: PushConnection
-  exit: Promise<number | null>
-}
-
-/** An application that says its name, after `?wait` milliseconds. */
-async function app(t: TestContext): Promise<number> {
-  const server = createServer((incoming, response) => {
-    const wait = Number(new URL(incoming.url!, 'http://a').searchParams.get('wait'))
-    setTimeout(() => response.end('hello'), wait)
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  t.after(() => {
-    server.closeAllConnections()
-    server.close()
-  })
-  return (server.address() as AddressInfo).port
-}
-
-function prefix(t: TestContext): string {
-  const dir = mkdtempSync(join(tmpdir(), 'proxy-'))
-  t.after(() => rmSync(dir, { recursive: true, force: true }))
-  const paths = pathsUnder(dir)
-  for (const path of [paths.proxyState, paths.logs]) mkdirSync(path, { recursive: true })
-  return dir
-}
-
-/** Starts the process with every captured connection taken to have gone to `port`. */
-async function start(
-  t: TestContext,
-  dir: string,
-  port: number,
-  workers = 2,
-  inherited?: number,
-): Promise<Proxy> {
-  const bind = inherited === undefined ? ['--inbound'] : []
-  const flags = [...bind, '--health', '--prometheus'].flatMap((flag) => [flag, '127.0.0.1:0'])
-  const args = [
-    main,
-    '--prefix',
-    dir,
-    '--workers',
-    String(workers),
-    '--destination',
-    `127.0.0.1:${port}`,
-    ...flags,
-  ]
-  const env = { ...process.env, MESHCTL_LOG: 'info' }
-  // As systemd does it: descriptors from 3 on, the pid they are meant for, and started again when it ends.
-  const script = `run() { sh -c 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"' sh "$@"; }; run "$@"; run "$@"`
-  const child =
-    inherited === undefined
-      ? spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'], env, detached: true })
-      : spawn('/bin/sh', ['-c', script, 'sh', process.execPath, ...args], {
-          stdio: ['ignore', 'ignore', 'pipe', inherited],
-          env,
-          detached: true,
-        })
-  const { stderr } = child as { stderr: Readable }
-  const exit = new Promise<number | null>((resolve) => child.on('exit', resolve))
-  t.after(async () => {
-    // The group is gone when all have ended by themselves.
-    if (isAlive(-child.pid!)) process.kill(-child.pid!, 'SIGKILL')
-    await exit
-  })
-  let log = ''
-  const started = await new Promise<Record<string, unknown>>((resolve, reject) => {
-    createInterface(stderr).on('line', (line) => {
-      log += `${line}\n`
-      if (line.includes('"started"')) resolve(JSON.parse(line) as Record<string, unknown>)
-    })
-    void exit.then(() => reject(new Error(log)))
-  })
-  const push = connectPush(pathsUnder(dir).proxySocket)
-  t.after(() => push.close())
-  const socket = (started['sockets'] as string[]).find((one) => one.startsWith('inbound:'))!
-  return {
-    process: child,
-    inbound: Number(socket.split(':')[1]),
-    health: started['health'] as number,
-    prometheus: started['prometheus'] as number,
-    push,
-    exit,
-  }
-}
-
-function serving(port: number): Snapshot {
-  return emptySnapshot('vm1', {
-    inbound: [
-      {
-        service: 'web',
-        namespace: 'default',
-        version: 'v1',
-        identity: 0,
-        serverName: serverName('web', 'default', port),
-        port,
-        address: '127.0.0.1',
-        protocol: 'http',
-        mtls: 'permissive',
-      },
-    ],
-  })
-}
-
-function get(
-  port: number,
-  path = '/',
-  agent: Agent | false = false,
-  host = '127.0.0.1',
-): Promise<[number, string]> {
-  return new Promise((resolve, reject) => {
-    request({ host, port, path, agent }, (response) => {
-      let body = ''
-      response.on('data', (chunk) => (body += chunk))
-      response.on('end', () => resolve([response.statusCode ?? 0, body]))
-      response.on('error', reject)
-    })
-      .on('error', reject)
-      .end()
-  })
-}
-
-async function until(what: () => Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + 20_000
-  while (!(await what().catch(() => false))) {
-    assert.ok(performance.now() < deadline, `never: ${what.toString()}`)
-    await new Promise((resolve) => setTimeout(resolve, 20))
-  }
-}
-
-function childrenOf(pid: number): number[] {
-  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number)
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch {
-    return false
-  }
-}
+import { app, childrenOf, get, isAlive, main, prefix, serving, start, until } from './process.ts'
 
 test('push, serve, reject, ready, metrics, access log', async (t) => {
   const dir = prefix(t)
@@ -227,7 +68,7 @@ test('it starts from the last good state on disk, without an agent', async (t) =
   const port = await app(t)
   const snapshot = serving(port)
   writeFileSync(join(pathsUnder(dir).proxyState, 'snapshot.json'), JSON.stringify(snapshot))
-  const proxy = await start(t, dir, port, 1)
+  const proxy = await start(t, dir, port, { workers: 1 })
   await until(async () => (await get(proxy.health, '/healthz/ready'))[0] === 200)
   assert.deepEqual(await get(proxy.inbound), [200, 'hello'])
 })
@@ -240,7 +81,7 @@ test('on a socket of systemd nothing is lost over a restart: callers wait in its
   const fd = bound.fd()
   const holder = createTcpServer()
   await new Promise<void>((resolve) => holder.listen(bound, resolve))
-  const proxy = await start(t, dir, port, 1, fd)
+  const proxy = await start(t, dir, port, { workers: 1, inherited: fd })
   // From here on only the shell that starts the proxy holds the socket.
   holder.close()
   assert.equal(proxy.inbound, 15006)
@@ -258,14 +99,14 @@ test('a broken state on disk is left alone: it starts and waits for a push', asy
   const dir = prefix(t)
   const port = await app(t)
   writeFileSync(join(pathsUnder(dir).proxyState, 'snapshot.json'), '{"schema":1,"ha')
-  const proxy = await start(t, dir, port, 1)
+  const proxy = await start(t, dir, port, { workers: 1 })
   assert.equal((await proxy.push.send({ type: 'snapshot', snapshot: serving(port) })).type, 'applied')
   assert.deepEqual(await get(proxy.inbound), [200, 'hello'])
 })
 
 test('SIGTERM drains: what runs is answered, nothing new is taken, the status is 0', async (t) => {
   const port = await app(t)
-  const proxy = await start(t, prefix(t), port, 1)
+  const proxy = await start(t, prefix(t), port, { workers: 1 })
   await proxy.push.send({ type: 'snapshot', snapshot: serving(port) })
   const agent = new Agent({ keepAlive: true })
   t.after(() => agent.destroy())
@@ -280,7 +121,7 @@ test('SIGTERM drains: what runs is answered, nothing new is taken, the status is
 
 test('when the supervisor is killed its workers end', async (t) => {
   const port = await app(t)
-  const proxy = await start(t, prefix(t), port, 1)
+  const proxy = await start(t, prefix(t), port, { workers: 1 })
   await proxy.push.send({ type: 'snapshot', snapshot: serving(port) })
   const workers = childrenOf(proxy.process.pid!)
   proxy.process.kill('SIGKILL')

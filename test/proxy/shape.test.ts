@@ -23,7 +23,7 @@ test('exchanges keep one shape through every filter, try and failure', (t) => {
   t.after(() => wheel.close())
   const core = { clock: systemClock, wheel } as Core
   const target = { fallback: compileChain([]) } as unknown as Target
-  const scope = { clientCertificate: 'x-forwarded-client-cert: a\r\n' } as Scope
+  const scope = { adds: ['x-forwarded-client-cert', 'a'] as readonly string[] } as Scope
   const make = (): Exchange => new Exchange(core, {} as Live, {} as Exchange['downstream'], scope, target)
 
   const plain = make()

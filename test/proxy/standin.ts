@@ -40,7 +40,7 @@ function act(request: Request): Reply {
     case 'drain':
       for (const server of servers) server.close()
       setImmediate(() => process.exit(0))
-      return { type: 'drained', open: 1 }
+      return { type: 'drained', open: 1, dump: stats.dump() }
     case 'ping':
     case 'reopen':
       return { type: 'done' }

@@ -53,9 +53,9 @@ function print(cli: Cli, format: Format, resources: readonly Resource[]): void {
     kind: 'ObjectList',
     rows: resources,
     columns: [
-      { title: 'NAMESPACE', value: (row) => row.metadata.namespace },
+      { title: 'NAMESPACE', value: (row) => row.metadata.namespace, shrink: true },
       { title: 'KIND', value: (row) => row.kind },
-      { title: 'NAME', value: (row) => row.metadata.name },
+      { title: 'NAME', value: (row) => row.metadata.name, shrink: true },
       { title: 'HOSTS', value: hosts, shrink: true },
       { title: 'CONTENT', value: content, shrink: true },
     ],
@@ -73,6 +73,7 @@ function content(resource: Resource): string {
     const subsets = (resource.spec.subsets ?? []).map((subset) => subset.name).join(',')
     return subsets === '' ? '' : `subsets ${subsets}`
   }
-  const routes = [...(resource.spec.http ?? []), ...(resource.spec.tcp ?? [])]
-  return routes.map((route) => printDestinations(route.route)).join('; ')
+  const http = (resource.spec.http ?? []).map((route) => printDestinations(route.route))
+  const tcp = (resource.spec.tcp ?? []).map((route) => `tcp ${printDestinations(route.route)}`)
+  return [...http, ...tcp].join('; ')
 }

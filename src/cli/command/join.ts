@@ -116,5 +116,7 @@ Service declarations:
                                with interval=5s, timeout=2s
   service-port=80              the port that callers use (the same)
   mtls=strict                  refuse plain text (permissive)
+  proxy-protocol=accept        a balancer's PROXY header comes first; send: the
+                               application gets one (tcp, tls); both
   on-failure=closed            refuse while nothing of meshctl is alive (open)
   locality=eu/a, id=web-1, bind=127.0.0.1`

@@ -64,8 +64,9 @@ function logCommand(
 
 async function print(cli: Cli, host: Host, line: string): Promise<void> {
   const result = await host.run(line, { root: true })
-  if (result.stdout !== '') cli.terminal.out(result.stdout)
   if (result.status !== 0) throw ended(host, line, result)
+  if (result.stdout === '') cli.terminal.say(`${host.label}: there is nothing in this log`)
+  else cli.terminal.out(result.stdout)
 }
 
 /** Until Ctrl-C, which is how following ends; then nothing of it is left on the host either. */

@@ -14,6 +14,7 @@ export interface MatchOptions {
   readonly withoutHeader?: string[]
   readonly query?: string[]
   readonly port?: number
+  readonly sni?: string[]
   readonly rule?: string
   readonly namespace?: string
 }
@@ -63,6 +64,7 @@ export function register(program: Command, cli: Cli): void {
     'meshctl route set web --to v1=90,v2=10 --timeout 2s',
     "meshctl route set web --to v2 --header 'x-canary=true'",
     'meshctl route set web --path-prefix /api --retries 3 --retry-on 5xx,reset',
+    'meshctl route set db --to v2 --sni db2.example.com',
     'meshctl route set web --to v1=50,v2=50 --dry-run -o yaml',
   ])
   set.action(async (service: string, flags: SetFlags) =>
@@ -107,6 +109,7 @@ function addMatchOptions(command: Command): void {
     .option('--without-header <match>', 'the opposite', collect)
     .option('--query <match>', 'of the query string', collect)
     .option('--port <port>', 'port of the service', readPort)
+    .option('--sni <name>', 'server name of TLS passed through: db.test, *.test', collect)
     .option('--rule <name>', 'name of the rule')
     .option('-n, --namespace <name>', 'of the service')
 }

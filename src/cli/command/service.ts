@@ -35,8 +35,8 @@ async function listServices(cli: Cli, flags: Flags): Promise<void> {
       kind: 'ServiceList',
       rows: all.filter((row) => flags.namespace === undefined || row.namespace === flags.namespace),
       columns: [
-        { title: 'NAMESPACE', value: (row) => row.namespace },
-        { title: 'SERVICE', value: (row) => row.service },
+        { title: 'NAMESPACE', value: (row) => row.namespace, shrink: true },
+        { title: 'SERVICE', value: (row) => row.service, shrink: true },
         { title: 'ADDRESS', value: (row) => row.vip ?? '' },
         { title: 'PORTS', value: ports, shrink: true },
         {
@@ -106,7 +106,7 @@ async function getService(cli: Cli, written: string, flags: Flags): Promise<void
         { title: 'HOST', value: (row) => row.host, shrink: true },
         { title: 'ADDRESS', value: (row) => row.address },
         { title: 'PORT', value: (row) => String(row.port), right: true },
-        { title: 'VERSION', value: (row) => (row.version === '' ? '-' : row.version) },
+        { title: 'VERSION', value: (row) => (row.version === '' ? '-' : row.version), shrink: true },
         { title: 'PROTOCOL', value: (row) => row.protocol },
         { title: 'LINK', value: (row) => (row.linkPort === null ? 'plain' : 'mTLS') },
         {

@@ -65,8 +65,8 @@ export async function installControl(
   try {
     await step('connect', async () => {
       await host.run('true', { timeoutMs: 20_000 })
-      did.first =
-        (await host.run(`[ -e ${unitPath} ] || [ -e ${paths.control} ]`, { root: true })).status !== 0
+      // A unit without its folder is what is left where somebody moved that away, as the hint below says.
+      did.first = (await host.run(`[ -e ${paths.control} ]`, { root: true })).status !== 0
       if (!did.first && !install.replace) {
         throw new MeshError('MSH0504', `${host.label}: there is a control process already`, {
           hint: `to set it up anew: systemctl disable --now ${units.control}, and move ${paths.control} away`,

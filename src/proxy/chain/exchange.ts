@@ -47,10 +47,8 @@ export class Exchange implements Expiring {
   requestId: string
   /** The id is ours: upstream has to be told. */
   isNewId: boolean
-  /** Value of x-forwarded-client-cert for upstream; '' none. */
-  clientCertificate: string
-  /** Fields that filters add to the request: name (lower case), value, name, value … */
-  requestAdds: string[] | null
+  /** Fields that filters add to the request: name (lower case), value, name, value … Shared: replaced, never changed. */
+  requestAdds: readonly string[] | null
   /** Header names (lower case) that filters replace or remove; null: none. */
   requestDrops: string[] | null
   /** Nobody has told the length of the body. */
@@ -87,7 +85,7 @@ export class Exchange implements Expiring {
   // The response.
   status: number
   /** As `requestAdds`. */
-  responseAdds: string[] | null
+  responseAdds: readonly string[] | null
   responseStarted: boolean
   responseDone: boolean
   /** Upstream is not read, because downstream cannot take more. */
@@ -130,7 +128,6 @@ export class Exchange implements Expiring {
     this.userAgent = ''
     this.requestId = ''
     this.isNewId = false
-    this.clientCertificate = ''
     this.requestAdds = null
     this.requestDrops = null
     this.isUnsized = false

@@ -63,6 +63,8 @@ export class Carrier implements Owner, SessionOwner {
     this.isClosing = false
     connection.owner = this
     this.session = new Session(role, this, limits)
+    // What it says first waits for whatever else this turn brings.
+    this.wantsFlush()
   }
 
   /** Sends what was gathered. */
@@ -125,9 +127,7 @@ export class Carrier implements Owner, SessionOwner {
     waiting.push(this)
     if (isScheduled) return
     isScheduled = true
-    // The greeting is gathered before the session is ours.
-    const session = this.session as Session | undefined
-    if (session === undefined || session.openStreams <= fewStreams) queueMicrotask(flushAll)
+    if (this.session.openStreams <= fewStreams) queueMicrotask(flushAll)
     else setImmediate(flushAll)
   }
 

@@ -44,7 +44,7 @@ let drops: readonly string[] | null = null
 /** The request head for upstream, in a buffer of its own. */
 export function composeRequest(x: Exchange, head: Headers): Buffer {
   flushResponse()
-  room(x.path.length + boundOf(head) + sizeOf(x.requestAdds) + x.clientCertificate.length)
+  room(x.path.length + boundOf(head) + sizeOf(x.requestAdds))
   let at = put(x.method, 0)
   scratch[at++] = 32
   at = put(x.path, at)
@@ -54,7 +54,6 @@ export function composeRequest(x: Exchange, head: Headers): Buffer {
     at = field('host', head.authority === '' ? x.authority : head.authority, at)
     at = putFields(head, at, dropRequestField)
   } else at = head.writeLines(scratch, at, dropRequest)
-  if (x.clientCertificate !== '') at = field('x-forwarded-client-cert', x.clientCertificate, at)
   if (x.isNewId) at = field('x-request-id', x.requestId, at)
   at = fields(x.requestAdds, at)
   if (x.isUnsized) at = put('transfer-encoding: chunked\r\n', at)

@@ -34,12 +34,7 @@ export function writeRequest(
   const authority = authorityOf(x, head)
   let at = session.beginHead(
     stream,
-    added +
-      x.path.length +
-      authority.length +
-      x.clientCertificate.length +
-      boundOf(head) +
-      sizeOf(x.requestAdds),
+    added + x.path.length + authority.length + boundOf(head) + sizeOf(x.requestAdds),
   )
   if (at < 0) return
   const { out } = session
@@ -54,9 +49,6 @@ export function writeRequest(
     at = writeFields(encoder, out, at, head, dropRequestField)
     if (isLink) at = encoder.text(out, at, 'x-meshctl-protocol', 'h2', false)
   } else at = head.encode(encoder, out, at, dropRequestLine)
-  if (x.clientCertificate !== '') {
-    at = encoder.text(out, at, 'x-forwarded-client-cert', x.clientCertificate, false)
-  }
   if (x.isNewId) at = encoder.text(out, at, 'x-request-id', x.requestId, false)
   at = writePairs(encoder, out, at, x.requestAdds)
   if (!head.has('x-forwarded-proto')) at = encoder.text(out, at, 'x-forwarded-proto', 'http', false)

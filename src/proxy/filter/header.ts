@@ -11,7 +11,7 @@ export const identity: Filter = {
   name: 'identity',
   onRequest(x) {
     // These names are dropped from every request; a link connection brings its own value.
-    x.clientCertificate = x.scope.clientCertificate
+    x.requestAdds = x.scope.adds
     return Next
   },
 }

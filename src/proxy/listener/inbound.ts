@@ -8,6 +8,7 @@ import { causes } from '../chain/reply.ts'
 import type { Core } from '../core.ts'
 import type { Party, Scope } from '../live.ts'
 import { Recent } from '../recent.ts'
+import { Announced } from './announce.ts'
 import type { Guests } from './guests.ts'
 import { serve } from './outbound.ts'
 import { nobody, refuseOpaque } from './refuse.ts'
@@ -35,7 +36,8 @@ export function acceptInbound(
     dialAs: target.spiffe,
     isSecure: false,
     until: Infinity,
-    clientCertificate: '',
+    adds: null,
+    announced: null,
     refusal:
       mtls === 'strict'
         ? {
@@ -48,7 +50,12 @@ export function acceptInbound(
     destination: target.destination,
   }
   const connection = new Connection(socket, nobody, null)
-  if (scope.refusal === null) serve(core, live, guests, connection, scope, target)
-  else if (isOpaque(target.protocol)) refuseOpaque(core, live, connection, scope)
-  else new Sniffing(core, live, connection, scope, target, guests)
+  const begin = (now: Scope): void => {
+    if (now.refusal === null) serve(core, live, guests, connection, now, target)
+    else if (isOpaque(target.protocol)) refuseOpaque(core, live, connection, now)
+    else new Sniffing(core, live, connection, now, target, guests)
+  }
+  if (target.service.proxyProtocol?.accept === true)
+    new Announced(core, live, connection, scope, guests, begin)
+  else begin(scope)
 }

@@ -53,7 +53,8 @@ export function acceptOutbound(
     dialAs: source.principal,
     isSecure: false,
     until: Infinity,
-    clientCertificate: '',
+    adds: null,
+    announced: null,
     refusal: why === null ? null : { cause: causes.unknownDestination, detail: `${key}: ${why}` },
     recent: new Recent(),
     target: () => null,
@@ -104,7 +105,8 @@ function scopeOf(source: LiveIdentity, key: string, target: Target): Scope {
     dialAs: source.principal,
     isSecure: false,
     until: Infinity,
-    clientCertificate: '',
+    adds: null,
+    announced: null,
     refusal: null,
     recent: new Recent(),
     target: (live) => live.outbound.get(key) ?? null,
@@ -164,6 +166,7 @@ function passthrough(core: Core, { address, port }: Address): Target {
     fallback: compileChain([]),
     tls: null,
     tcp: new Split([{ cluster, weight: 1 }]),
+    announce: 0,
     key: '',
   }
 }

@@ -18,6 +18,7 @@ import type { Live, Scope, Target } from '../live.ts'
 import { Pump } from '../pump.ts'
 import type { PumpEnd } from '../pump.ts'
 import type { Split } from '../route/pick.ts'
+import { announcement } from './announce.ts'
 import type { Guest, Guests } from './guests.ts'
 
 /** Client bytes that wait for the upstream connection. */
@@ -49,6 +50,8 @@ export class Tunnel implements Dialer, PumpEnd, Guest {
   #early: Buffer[]
   #earlyBytes: number
   #isHeld: boolean
+  /** Sent upstream by us, not by the client. */
+  #ownBytes: number
   #ahead: Buffer[]
   #pump: Pump | null
   #recorder: Recorder | null
@@ -81,6 +84,7 @@ export class Tunnel implements Dialer, PumpEnd, Guest {
     this.#early = []
     this.#earlyBytes = 0
     this.#isHeld = false
+    this.#ownBytes = 0
     this.#ahead = []
     this.#pump = null
     this.#recorder = null
@@ -201,6 +205,11 @@ export class Tunnel implements Dialer, PumpEnd, Guest {
     this.#failure = null
     this.#recorder = recorderOf(this, this.target.destination)
     this.#recorder.opened()
+    if (this.target.announce > 0) {
+      const header = announcement(this.scope, downstream, this.target.announce)
+      this.#ownBytes = header.length
+      upstream.write(header)
+    }
     if (this.#early.length > 0) upstream.write(Buffer.concat(this.#early))
     if (this.#ahead.length > 0) {
       downstream.write(Buffer.concat(this.#ahead))
@@ -229,7 +238,7 @@ export class Tunnel implements Dialer, PumpEnd, Guest {
     this.#isOver = true
     this.#guests.delete(this)
     const { core, scope, endpoint } = this
-    const bytesIn = this.#upstream?.bytesOut ?? 0
+    const bytesIn = (this.#upstream?.bytesOut ?? 0) - this.#ownBytes
     const bytesOut = this.#upstream?.bytesIn ?? 0
     this.#recorder?.closed(cause?.flag ?? '', bytesIn, bytesOut)
     if (this.#live.settings.accessLog) {

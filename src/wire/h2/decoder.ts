@@ -20,6 +20,9 @@ export interface HpackLimits {
 /** The table's size before any SETTINGS (RFC 9113 6.5.2). */
 const defaultTableBytes = 4096
 
+/** Numbers of entries wrap at 32 bits; they do so soon after this, so that every test goes through it. */
+const firstNumber = 0x7fffff80
+
 /** Integers above this are of no use to anybody; it keeps all sums far below 2^31. */
 const maxInteger = 1 << 24
 
@@ -33,7 +36,7 @@ export class HpackDecoder {
   /** The entries, the newest at `#next - 1`; places count on and are masked. */
   #ring: (Field | null)[]
   #mask: number
-  #next = 0
+  #next = firstNumber
   #count = 0
   #size = 0
   /** The size that the peer has chosen, and the largest that it may choose. */

@@ -2,9 +2,9 @@
 // so that ids and traces never push out what repeats. No Huffman: our links have more bandwidth than time.
 import { token } from '../bytes.ts'
 import { nameOf } from '../names.ts'
-import { hashBytes, hashText } from './field.ts'
+import { keyOfBytes, keyOfText } from './field.ts'
 import type { Field } from './field.ts'
-import { isSensitiveId, nameFrom } from './fieldname.ts'
+import { isSensitiveId, nameFrom, Pseudo, pseudoName } from './fieldname.ts'
 import type { FieldName } from './fieldname.ts'
 import { SendTable } from './sendtable.ts'
 import { dynamicFirst, staticIndex, staticIndexOf, staticName } from './statictable.ts'
@@ -30,6 +30,9 @@ export class HpackEncoder {
   #seen = new Int32Array(1 << rememberedBits)
   /** Sizes to tell the peer before the next block (RFC 7541 4.2): the smallest since, and the last; -1: nothing to tell. */
   #leastBytes = -1
+  #lastValues: string[] = ['', '', '', '', '', '']
+  #lastStatic = new Uint8Array(6)
+  #lastSeq = new Int32Array(6)
 
   /** `maxTableBytes`: what we are willing to remember per connection. */
   constructor(maxTableBytes: number) {
@@ -62,24 +65,53 @@ export class HpackEncoder {
   /** A decoded field passed on. */
   field(out: Buffer, at: number, field: Field): number {
     if (!field.isSensitive) {
-      const age = this.#table.find(field.hash, field.name.length, field.value.length)
-      if (age > 0 && this.#table.isField(age, field)) return writeIndex(out, at, age + dynamicFirst - 1)
+      const age = this.#table.findField(field)
+      if (age > 0) return writeIndex(out, at, age + dynamicFirst - 1)
     }
     return this.#write(out, at, field.named, field.value, field.hash, field.isSensitive)
   }
 
   /** A field of our own, pseudo fields too; the name in lower case, of `value` one character a byte. */
   text(out: Buffer, at: number, name: string, value: string, isSensitive: boolean): number {
+    const pseudo = pseudoName(name)
+    if (pseudo !== undefined && !isSensitive) return this.#pseudo(out, at, pseudo, value)
     const named = nameFrom(name)
-    if (isSensitive) return this.#write(out, at, named, value, 0, true)
-    const hash = hashText(named.hash, value)
-    const age = this.#table.find(hash, name.length, value.length)
-    if (age > 0 && this.#table.isText(age, name, value)) return writeIndex(out, at, age + dynamicFirst - 1)
-    return this.#write(out, at, named, value, hash, false)
+    const key = keyOfText(named.hash, value)
+    if (!isSensitive) {
+      const age = this.#table.findText(key, name, value)
+      if (age > 0) return writeIndex(out, at, age + dynamicFirst - 1)
+    }
+    return this.#write(out, at, named, value, key, isSensitive)
   }
 
   status(out: Buffer, at: number, status: number): number {
-    return this.text(out, at, ':status', statusTexts[status]!, false)
+    return this.#pseudo(out, at, pseudoName(':status')!, statusTexts[status]!)
+  }
+
+  /** Of each pseudo field the last value and where it was found are kept: it is often the next one too. */
+  #pseudo(out: Buffer, at: number, named: FieldName, value: string): number {
+    const table = this.#table
+    const place = named.id - Pseudo.method
+    if (this.#lastValues[place] === value) {
+      const fixed = this.#lastStatic[place]!
+      if (fixed > 0) return writeIndex(out, at, fixed)
+      const age = table.age(this.#lastSeq[place]!)
+      if (age > 0) return writeIndex(out, at, age + dynamicFirst - 1)
+    }
+    const fixed = staticIndex(named.id, value)
+    this.#lastValues[place] = value
+    this.#lastStatic[place] = fixed
+    if (fixed > 0) return writeIndex(out, at, fixed)
+    const key = keyOfText(named.hash, value)
+    let age = table.findText(key, named.text, value)
+    if (age > 0) at = writeIndex(out, at, age + dynamicFirst - 1)
+    else {
+      at = this.#write(out, at, named, value, key, false)
+      age = table.findText(key, named.text, value)
+    }
+    // No entry is as old as this: gone.
+    this.#lastSeq[place] = table.newest + 1 - (age === 0 ? table.count + 1 : age)
+    return at
   }
 
   /**
@@ -98,28 +130,26 @@ export class HpackEncoder {
     id: number,
   ): number {
     const table = this.#table
-    const nameLength = nameEnd - name
     const isSensitive = isSensitiveId(id)
-    let hash = 0
+    const key = keyOfBytes(nameHash, buf, value, valueEnd)
     if (!isSensitive) {
-      hash = hashBytes(nameHash, buf, value, valueEnd)
-      const age = table.find(hash, nameLength, valueEnd - value)
-      if (age > 0 && table.isValue(age, buf, value, valueEnd) && table.isName(age, buf, name, nameEnd)) {
-        return writeIndex(out, at, age + dynamicFirst - 1)
-      }
-      const index = staticIndexOf(id, buf, value, valueEnd)
-      if (index > 0) return writeIndex(out, at, index)
+      const age = table.findBytes(key, id, buf, name, nameEnd, value, valueEnd)
+      if (age > 0) return writeIndex(out, at, age + dynamicFirst - 1)
+      const fixed = staticIndexOf(id, buf, value, valueEnd)
+      if (fixed > 0) return writeIndex(out, at, fixed)
     }
     let index = staticName[id]!
     if (index === 0) {
-      const age = table.findName(nameHash, nameLength)
-      if (age > 0 && table.isName(age, buf, name, nameEnd)) index = age + dynamicFirst - 1
+      const age = table.findName(nameHash, id, buf, name, nameEnd)
+      if (age > 0) index = age + dynamicFirst - 1
     }
-    const size = nameLength + valueEnd - value + 32
-    const isKept = !isSensitive && table.takes(size) && this.#isWorthy(hash, nameHash, index > 0)
+    const isKept =
+      !isSensitive &&
+      table.takes(nameEnd - name + valueEnd - value + 32) &&
+      this.#isWorthy(hashBytes(key, buf, value, valueEnd), nameHash, index > 0)
     at = writeName(out, at, isSensitive, isKept, index)
     if (index === 0) {
-      at = writeInteger(out, at, 0, 0x7f, nameLength)
+      at = writeInteger(out, at, 0, 0x7f, nameEnd - name)
       for (let i = name; i < nameEnd; i++) out[at++] = token[buf[i]!]!
     }
     at = writeInteger(out, at, 0, 0x7f, valueEnd - value)
@@ -127,7 +157,7 @@ export class HpackEncoder {
     else for (let i = value; i < valueEnd; i++) out[at++] = buf[i]!
     if (isKept) {
       const text = id > 0 ? nameOf(id) : buf.latin1Slice(name, nameEnd).toLowerCase()
-      table.insert(hash, nameHash, text, buf.latin1Slice(value, valueEnd))
+      table.insert(key, nameHash, id, text, buf.latin1Slice(value, valueEnd))
     }
     return at
   }
@@ -138,7 +168,7 @@ export class HpackEncoder {
     at: number,
     named: FieldName,
     value: string,
-    hash: number,
+    key: number,
     isSensitive: boolean,
   ): number {
     const table = this.#table
@@ -149,23 +179,24 @@ export class HpackEncoder {
       if (exact > 0) return writeIndex(out, at, exact)
     }
     if (index === 0) {
-      const age = table.findName(named.hash, name.length)
-      if (age > 0 && table.isNameText(age, name)) index = age + dynamicFirst - 1
+      const age = table.findNameText(named.hash, name)
+      if (age > 0) index = age + dynamicFirst - 1
     }
     const isKept =
       !isSensitive &&
       table.takes(name.length + value.length + 32) &&
-      this.#isWorthy(hash, named.hash, index > 0)
+      this.#isWorthy(hashText(key, value), named.hash, index > 0)
     at = writeName(out, at, isSensitive, isKept, index)
     if (index === 0) at = writeText(out, at, name)
     at = writeText(out, at, value)
-    if (isKept) table.insert(hash, named.hash, name, value)
+    if (isKept) table.insert(key, named.hash, named.id, name, value)
     return at
   }
 
   /** Whether a field goes into the table: it was seen before, or its name was and would have an index then. */
   #isWorthy(hash: number, nameHash: number, hasName: boolean): boolean {
-    return this.#isSeen(hash) || (!hasName && this.#isSeen(nameHash))
+    const isRepeated = this.#isSeen(hash)
+    return isRepeated || (!hasName && this.#isSeen(nameHash))
   }
 
   #isSeen(hash: number): boolean {
@@ -174,6 +205,19 @@ export class HpackEncoder {
     this.#seen[place] = hash
     return false
   }
+}
+
+/** A hash over all of a value, begun with its key. */
+function hashBytes(key: number, buf: Buffer, start: number, end: number): number {
+  let hash = key
+  for (; start < end; start++) hash = Math.imul(hash, 33) ^ buf[start]!
+  return hash
+}
+
+function hashText(key: number, value: string): number {
+  let hash = key
+  for (let i = 0; i < value.length; i++) hash = Math.imul(hash, 33) ^ value.charCodeAt(i)
+  return hash
 }
 
 function writeIndex(out: Buffer, at: number, index: number): number {

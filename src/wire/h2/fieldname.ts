@@ -102,16 +102,25 @@ export function readName(buf: Buffer, start: number, end: number): FieldName {
 /** Names that we have written ourselves, by text: a program has few of them. */
 const ours = new Map<string, FieldName>()
 const maxOurs = 1024
-let lastOurs = new FieldName('', 0, 0, Fault.emptyName)
 
 /** The name of this text; for names that we give, not for those that peers send. */
 export function nameFrom(text: string): FieldName {
-  if (text === lastOurs.text) return lastOurs
   let named = ours.get(text)
   if (named === undefined) {
     const bytes = Buffer.from(text, 'latin1')
     named = readName(bytes, 0, bytes.length)
     if (ours.size < maxOurs) ours.set(text, named)
   }
-  return (lastOurs = named)
+  return named
+}
+
+/** The pseudo name of this text; undefined: none. */
+export function pseudoName(text: string): FieldName | undefined {
+  // By identity, nearly always: these are constants in the code.
+  if (text === ':path') return interned[Pseudo.path]
+  if (text === ':method') return interned[Pseudo.method]
+  if (text === ':scheme') return interned[Pseudo.scheme]
+  if (text === ':authority') return interned[Pseudo.authority]
+  if (text === ':status') return interned[Pseudo.status]
+  return text === ':protocol' ? interned[Pseudo.protocol] : undefined
 }

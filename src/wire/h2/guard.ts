@@ -34,11 +34,11 @@ export class Guard {
     stream.owner.reset(stream, code, false)
   }
 
-  /** A stream error on a stream that may not exist. */
+  /** A stream error; an error of the session where that stream is not open (RFC 9113 5.4.2 leaves the choice). */
   faultAt(id: number, code: number): void {
     const stream = this.#session.streams.get(id)
     if (stream !== null) this.fault(stream, code)
-    else if (this.#session.isIdle(id)) this.fail(code, 'bad frame on an idle stream')
+    else this.fail(code, 'bad frame on a stream that is not open')
   }
 
   /** DATA or HEADERS on a stream that is no more, or never was. */

@@ -29,7 +29,8 @@ export class Output {
     this.buffer = none
     this.end = 0
     this.#flusher = flusher
-    this.#isTold = false
+    // What a session says first is taken without being asked: its owner is still being made.
+    this.#isTold = true
   }
 
   /** Makes room for so many bytes behind `end`; `buffer` may be another one afterwards. Returns `end`. */

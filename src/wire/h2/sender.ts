@@ -103,7 +103,8 @@ export class Sender {
   /** A response of a status alone, to a request that never became a stream. */
   answer(id: number, status: number): void {
     const output = this.#output
-    const at = this.#encoder.status(output.buffer, this.beginHead(32), status)
+    const start = this.beginHead(32)
+    const at = this.#encoder.status(output.buffer, start, status)
     const flags = Flag.endHeaders | Flag.endStream
     writeHeader(output.buffer, this.#headAt, at - this.#headAt - headerBytes, Type.headers, flags, id)
     output.end = at

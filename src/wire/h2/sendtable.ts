@@ -4,19 +4,23 @@ import type { Field } from './field.ts'
 
 /** Integers kept per entry, in this order. */
 const stride = 8
-const HASH = 0
+const KEY = 0
 const NAME_HASH = 1
-const AT = 2
-const NAME_LENGTH = 3
-const VALUE_LENGTH = 4
-/** The next older entries in the chains of the same bucket, by field and by name. */
-const OLDER = 5
-const OLDER_NAME = 6
+const ID = 2
+const AT = 3
+const NAME_LENGTH = 4
+const VALUE_LENGTH = 5
+/** The next older entries in the chains of the same bucket, by key and by name. */
+const OLDER = 6
+const OLDER_NAME = 7
 
 /** Entries looked at in one chain: whoever makes hashes collide gains nothing. */
 const maxSteps = 16
 
 const spread = 0x9e3779b1
+
+/** Numbers wrap soon after this, so that every test goes through it. */
+const firstNumber = 0x7fffff80
 
 /**
  * Entries are counted as they come (`#next`, wrapping at 32 bits) and live in a ring at their number under a mask. Chains
@@ -28,7 +32,7 @@ export class SendTable {
   size = 0
   /** Size in force. */
   bytes: number
-  #next = 1
+  #next = firstNumber
   #mask: number
   #shift: number
   #entries: Int32Array
@@ -70,19 +74,30 @@ export class SendTable {
     return size <= this.bytes >> 2
   }
 
-  /** The entry that may be this field, as its age (1: the newest); 0: none. To be compared then. */
-  find(hash: number, nameLength: number, valueLength: number): number {
+  /** The number of the newest entry. */
+  get newest(): number {
+    return (this.#next - 1) | 0
+  }
+
+  /** How many entries came since the one of this number, itself included; 0: it is gone. */
+  age(seq: number): number {
+    const age = (this.#next - seq) | 0
+    return age > 0 && age <= this.count ? age : 0
+  }
+
+  /** The age of the entry that equals this field (1: the newest); 0: none. */
+  findField(field: Field): number {
     const entries = this.#entries
-    let seq = this.#heads[Math.imul(hash, spread) >>> this.#shift]!
+    const key = field.hash
+    let seq = this.#heads[key >>> this.#shift]!
     for (let step = 0; step < maxSteps; step++) {
-      const age = (this.#next - seq) | 0
-      if (age <= 0 || age > this.count) return 0
-      const k = (seq & this.#mask) * stride
-      if (
-        entries[k + HASH] === hash &&
-        entries[k + VALUE_LENGTH] === valueLength &&
-        entries[k + NAME_LENGTH] === nameLength
-      ) {
+      const age = this.age(seq)
+      if (age === 0) return 0
+      const slot = seq & this.#mask
+      if (this.#fields[slot] === field) return age
+      const k = slot * stride
+      if (entries[k + KEY] === key && this.#isText(k, field.name, field.value)) {
+        this.#fields[slot] = field
         return age
       }
       seq = entries[k + OLDER]!
@@ -90,65 +105,83 @@ export class SendTable {
     return 0
   }
 
-  /** The newest entry whose name has this hash and length, as its age; 0: none. To be compared then. */
-  findName(nameHash: number, nameLength: number): number {
+  /** The same for a name and a value in strings. */
+  findText(key: number, name: string, value: string): number {
+    const entries = this.#entries
+    let seq = this.#heads[key >>> this.#shift]!
+    for (let step = 0; step < maxSteps; step++) {
+      const age = this.age(seq)
+      if (age === 0) return 0
+      const k = (seq & this.#mask) * stride
+      if (entries[k + KEY] === key && this.#isText(k, name, value)) return age
+      seq = entries[k + OLDER]!
+    }
+    return 0
+  }
+
+  /** The same for a name, in whatever case and with this id, and a value in `buf`. */
+  findBytes(
+    key: number,
+    id: number,
+    buf: Buffer,
+    name: number,
+    nameEnd: number,
+    value: number,
+    valueEnd: number,
+  ): number {
+    const entries = this.#entries
+    const store = this.#store
+    let seq = this.#heads[key >>> this.#shift]!
+    for (let step = 0; step < maxSteps; step++) {
+      const age = this.age(seq)
+      if (age === 0) return 0
+      const k = (seq & this.#mask) * stride
+      if (
+        entries[k + KEY] === key &&
+        entries[k + VALUE_LENGTH] === valueEnd - value &&
+        this.#isName(k, id, buf, name, nameEnd)
+      ) {
+        let i = value
+        for (let at = entries[k + AT]! + entries[k + NAME_LENGTH]!; i < valueEnd; at++, i++) {
+          if (store[at] !== buf[i]) break
+        }
+        if (i === valueEnd) return age
+      }
+      seq = entries[k + OLDER]!
+    }
+    return 0
+  }
+
+  /** The age of the newest entry with this name; 0: none. */
+  findName(nameHash: number, id: number, buf: Buffer, name: number, nameEnd: number): number {
     const entries = this.#entries
     let seq = this.#nameHeads[Math.imul(nameHash, spread) >>> this.#shift]!
     for (let step = 0; step < maxSteps; step++) {
-      const age = (this.#next - seq) | 0
-      if (age <= 0 || age > this.count) return 0
+      const age = this.age(seq)
+      if (age === 0) return 0
       const k = (seq & this.#mask) * stride
-      if (entries[k + NAME_HASH] === nameHash && entries[k + NAME_LENGTH] === nameLength) return age
+      if (entries[k + NAME_HASH] === nameHash && this.#isName(k, id, buf, name, nameEnd)) return age
       seq = entries[k + OLDER_NAME]!
     }
     return 0
   }
 
-  /** Whether the entry of this age is this very field. */
-  isField(age: number, field: Field): boolean {
-    const slot = (this.#next - age) & this.#mask
-    if (this.#fields[slot] === field) return true
-    if (!this.isText(age, field.name, field.value)) return false
-    this.#fields[slot] = field
-    return true
-  }
-
-  /** Whether the entry, whose lengths agree, has this name and value. */
-  isText(age: number, name: string, value: string): boolean {
-    if (!this.isNameText(age, name)) return false
-    const store = this.#store
-    const at = this.#valueAt(age)
-    for (let i = 0; i < value.length; i++) if (store[at + i] !== value.charCodeAt(i)) return false
-    return true
-  }
-
-  isNameText(age: number, name: string): boolean {
-    const store = this.#store
-    const at = this.#nameAt(age)
-    for (let i = 0; i < name.length; i++) if (store[at + i] !== name.charCodeAt(i)) return false
-    return true
-  }
-
-  /** Whether the entry, whose value's length agrees, has the value in buf[value, …). */
-  isValue(age: number, buf: Buffer, value: number, valueEnd: number): boolean {
-    const store = this.#store
-    for (let at = this.#valueAt(age); value < valueEnd; at++, value++) {
-      if (store[at] !== buf[value]) return false
+  /** The same for a name in a string. */
+  findNameText(nameHash: number, name: string): number {
+    const entries = this.#entries
+    let seq = this.#nameHeads[Math.imul(nameHash, spread) >>> this.#shift]!
+    for (let step = 0; step < maxSteps; step++) {
+      const age = this.age(seq)
+      if (age === 0) return 0
+      const k = (seq & this.#mask) * stride
+      if (entries[k + NAME_HASH] === nameHash && this.#isNameText(k, name)) return age
+      seq = entries[k + OLDER_NAME]!
     }
-    return true
-  }
-
-  /** Whether the entry, whose name's length agrees, has the name in buf[name, …), in whatever case. */
-  isName(age: number, buf: Buffer, name: number, nameEnd: number): boolean {
-    const store = this.#store
-    for (let at = this.#nameAt(age); name < nameEnd; at++, name++) {
-      if (store[at] !== token[buf[name]!]) return false
-    }
-    return true
+    return 0
   }
 
   /** Adds a field that `takes` has let in, as the newest entry. */
-  insert(hash: number, nameHash: number, name: string, value: string): void {
+  insert(key: number, nameHash: number, id: number, name: string, value: string): void {
     const length = name.length + value.length
     this.#evict(this.bytes - length - 32)
     if (this.#storeAt + length > this.#store.length) this.#storeAt = 0
@@ -158,12 +191,13 @@ export class SendTable {
     this.#storeAt += length
     const seq = this.#next
     const slot = seq & this.#mask
-    const bucket = Math.imul(hash, spread) >>> this.#shift
+    const bucket = key >>> this.#shift
     const nameBucket = Math.imul(nameHash, spread) >>> this.#shift
     const k = slot * stride
     const entries = this.#entries
-    entries[k + HASH] = hash
+    entries[k + KEY] = key
     entries[k + NAME_HASH] = nameHash
+    entries[k + ID] = id
     entries[k + AT] = at
     entries[k + NAME_LENGTH] = name.length
     entries[k + VALUE_LENGTH] = value.length
@@ -177,13 +211,31 @@ export class SendTable {
     this.size += length + 32
   }
 
-  #nameAt(age: number): number {
-    return this.#entries[((this.#next - age) & this.#mask) * stride + AT]!
+  #isName(k: number, id: number, buf: Buffer, name: number, nameEnd: number): boolean {
+    const entries = this.#entries
+    if (id !== 0) return entries[k + ID] === id
+    if (entries[k + NAME_LENGTH] !== nameEnd - name) return false
+    const store = this.#store
+    for (let at = entries[k + AT]!; name < nameEnd; at++, name++) {
+      if (store[at] !== token[buf[name]!]) return false
+    }
+    return true
   }
 
-  #valueAt(age: number): number {
-    const k = ((this.#next - age) & this.#mask) * stride
-    return this.#entries[k + AT]! + this.#entries[k + NAME_LENGTH]!
+  #isNameText(k: number, name: string): boolean {
+    if (this.#entries[k + NAME_LENGTH] !== name.length) return false
+    return this.#holds(this.#entries[k + AT]!, name)
+  }
+
+  #isText(k: number, name: string, value: string): boolean {
+    if (this.#entries[k + VALUE_LENGTH] !== value.length || !this.#isNameText(k, name)) return false
+    return this.#holds(this.#entries[k + AT]! + name.length, value)
+  }
+
+  #holds(at: number, text: string): boolean {
+    const store = this.#store
+    for (let i = 0; i < text.length; i++) if (store[at + i] !== text.charCodeAt(i)) return false
+    return true
   }
 
   /** Drops the oldest entries until no more than `bytes` are left. */

@@ -84,7 +84,7 @@ export class Session {
   #isDraining: boolean
   #peerLastId: number
 
-  /** What has to be said first is in the output at once. */
+  /** What has to be said first is in the output at once, to be taken without a call of `wantsFlush`. */
   constructor(role: 'client' | 'server', owner: SessionOwner, limits: SessionLimits) {
     this.role = role
     this.owner = owner

@@ -1,0 +1,166 @@
+// Measures scenarios: all systems of one are up at once and are loaded in turn, round after round. What cannot be
+// measured is said, left out, and the rest goes on.
+import { cpu, rss } from './measure.ts'
+import type { Place } from './place.ts'
+import type { Run } from './report.ts'
+import type { Scenario } from './scenario/scenario.ts'
+import { startDirect } from './system/direct.ts'
+import { startEnvoy } from './system/envoy.ts'
+import { startHaproxy } from './system/haproxy.ts'
+import { startMeshctl } from './system/meshctl.ts'
+import { startNginx } from './system/nginx.ts'
+import type { Hop, Setting, System, SystemName } from './system/system.ts'
+
+export interface Plan {
+  readonly place: Place
+  readonly secrets: Setting['secrets']
+  readonly rounds: number
+  readonly seconds: number
+  /** Only these systems; null: all. */
+  readonly systems: readonly string[] | null
+  /** What all peers that can choose speak between their hops; null: what each scenario says. */
+  readonly hop: Hop | null
+  readonly say: (line: string) => void
+  /** Told of what is not measured, and why. */
+  readonly without: (scenario: string, system: string, why: unknown) => void
+}
+
+export const systemNames = [
+  'direct',
+  'meshctl',
+  'nginx',
+  'haproxy',
+  'envoy',
+] as const satisfies readonly SystemName[]
+
+interface Entry {
+  readonly scenario: Scenario
+  readonly system: System
+}
+
+/** Scenarios whose rounds are shared, with the systems of each. */
+interface Group {
+  readonly lead: Scenario
+  readonly parts: readonly { readonly scenario: Scenario; readonly systems: readonly SystemName[] }[]
+}
+
+const warmSeconds = 3
+
+export function groupsOf(asked: readonly Scenario[]): Group[] {
+  const groups: Group[] = []
+  for (const scenario of asked) {
+    const { beside } = scenario
+    if (beside === undefined) {
+      const riders = asked.filter((other) => other.beside === scenario)
+      groups.push({
+        lead: scenario,
+        parts: [
+          { scenario, systems: systemNames },
+          ...riders.map((rider) => ({ scenario: rider, systems: ['meshctl'] as const })),
+        ],
+      })
+    } else if (!asked.includes(beside)) {
+      const systems = ['direct', 'meshctl'] as const
+      groups.push({
+        lead: beside,
+        parts: [
+          { scenario: beside, systems },
+          { scenario, systems: ['meshctl'] },
+        ],
+      })
+    }
+  }
+  return groups
+}
+
+export async function measureGroup(plan: Plan, { lead, parts }: Group): Promise<Run[]> {
+  const { place, say, rounds } = plan
+  const backend = lead.backend(place)
+  const entries: Entry[] = []
+  try {
+    for (const { scenario, systems } of parts) {
+      for (const name of systems) {
+        if (plan.systems !== null && !plan.systems.includes(name)) continue
+        say(`${scenario.name}: starting ${name}`)
+        try {
+          entries.push({ scenario, system: await start(plan, scenario, name, backend.port) })
+        } catch (error) {
+          plan.without(scenario.name, name, error)
+        }
+      }
+    }
+    attempt(plan, entries, ({ scenario, system }) => {
+      say(`${scenario.name}: warming ${system.name}`)
+      scenario.load(place, system.at, warmSeconds, [])
+    })
+    const runs: Run[] = []
+    for (let round = 1; round <= rounds; round++) {
+      attempt(plan, entries, (entry) => runs.push(measure(plan, entry, round)))
+    }
+    return runs
+  } finally {
+    for (const { system } of entries) system.stop()
+    place.end(backend.pids)
+  }
+}
+
+/** Does something with each; one that fails is left out from then on. */
+function attempt(plan: Plan, entries: Entry[], act: (entry: Entry) => void): void {
+  const failed: Entry[] = []
+  for (const entry of entries) {
+    try {
+      act(entry)
+    } catch (error) {
+      plan.without(entry.scenario.name, entry.system.name, error)
+      entry.system.stop()
+      failed.push(entry)
+    }
+  }
+  for (const entry of failed) entries.splice(entries.indexOf(entry), 1)
+}
+
+function measure({ place, seconds, say }: Plan, { scenario, system }: Entry, round: number): Run {
+  const { name, at, pids } = system
+  const before = cpu(pids)
+  const { count, rps, p50_ms, p99_ms, p999_ms, cpu_us } = scenario.load(place, at, seconds, pids)
+  const hops = Math.max(1, pids.length)
+  const spent = (cpu_us ?? cpu(pids) - before) / count / hops
+  say(
+    `${scenario.name} round ${round} ${name}: ${spent.toFixed(1)} µs per ${scenario.per} and hop, ${rps.toFixed(0)}/s`,
+  )
+  return {
+    scenario: scenario.name,
+    system: name,
+    round,
+    cpu_us_per_request: Math.round(spent * 100) / 100,
+    rps: Math.round(rps * 10) / 10,
+    p50_ms,
+    p99_ms,
+    p999_ms,
+    rss_mb: Math.round((rss(pids) / hops) * 10) / 10,
+  }
+}
+
+function start(plan: Plan, scenario: Scenario, name: SystemName, backendPort: number): Promise<System> {
+  const { place, secrets, say } = plan
+  const setting = (hop: Hop): Setting => ({
+    place,
+    secrets,
+    backendPort,
+    kind: scenario.kind,
+    hop: plan.hop ?? hop,
+    probe: (at, where) => scenario.probe(at, where),
+  })
+  switch (name) {
+    case 'direct':
+      return startDirect(setting('h1'))
+    case 'meshctl':
+      return startMeshctl(setting('h2'), scenario.mesh)
+    case 'nginx':
+      return startNginx(setting('h1'), say)
+    case 'haproxy':
+      return startHaproxy(setting(scenario.hops.haproxy), say)
+    case 'envoy':
+      return startEnvoy(setting(scenario.hops.envoy), say)
+  }
+}
