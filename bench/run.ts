@@ -3,7 +3,7 @@
 import { cpu, rss } from './measure.ts'
 import type { Place } from './place.ts'
 import type { Run } from './report.ts'
-import type { Scenario } from './scenario/scenario.ts'
+import type { Backend, Scenario } from './scenario/scenario.ts'
 import { startDirect } from './system/direct.ts'
 import { startEnvoy } from './system/envoy.ts'
 import { startHaproxy } from './system/haproxy.ts'
@@ -75,7 +75,13 @@ export function groupsOf(asked: readonly Scenario[]): Group[] {
 
 export async function measureGroup(plan: Plan, { lead, parts }: Group): Promise<Run[]> {
   const { place, say, rounds } = plan
-  const backend = lead.backend(place)
+  let backend: Backend
+  try {
+    backend = lead.backend(place)
+  } catch (error) {
+    for (const { scenario } of parts) plan.without(scenario.name, 'everything', error)
+    return []
+  }
   const entries: Entry[] = []
   try {
     for (const { scenario, systems } of parts) {
