@@ -6,15 +6,23 @@ import { build } from '../scripts/build.ts'
 import { ensure } from '../scripts/setup.ts'
 import { makeSecrets } from './certs.ts'
 import { Place } from './place.ts'
-import { ratiosOf, type Run, table } from './report.ts'
+import { details, ratiosOf, type Run, table } from './report.ts'
 import { groupsOf, measureGroup, type Plan, systemNames } from './run.ts'
 import { grpcScenario } from './scenario/grpc.ts'
 import { httpScenarios } from './scenario/http.ts'
-import { tcpScenario, websocketScenario } from './scenario/stream.ts'
+import { measureMemory } from './scenario/memory.ts'
 import type { Scenario } from './scenario/scenario.ts'
+import { tcpScenario, websocketScenario } from './scenario/stream.ts'
+import { measureUpdate } from './scenario/update.ts'
+import { verdicts } from './verdict.ts'
 
 const scenarios: readonly Scenario[] = [...httpScenarios, grpcScenario, tcpScenario, websocketScenario]
-const names = scenarios.map(({ name }) => name)
+/** Those that are no load and have their own way to be measured. */
+const apart: Readonly<Record<string, (plan: Plan) => Promise<Run[]>>> = {
+  memory: measureMemory,
+  update: measureUpdate,
+}
+const names = [...scenarios.map(({ name }) => name), ...Object.keys(apart)]
 
 const usage = `npm run bench -- [options]
 
@@ -86,6 +94,9 @@ async function main(): Promise<void> {
     for (const group of groupsOf(scenarios.filter(({ name }) => asked.includes(name)))) {
       runs.push(...(await measureGroup(plan, group)))
     }
+    for (const [name, measure] of Object.entries(apart)) {
+      if (asked.includes(name)) runs.push(...(await measure(plan)))
+    }
   } finally {
     place.close()
   }
@@ -93,7 +104,21 @@ async function main(): Promise<void> {
     scenarios.flatMap(({ name, beside: other }) => (other === undefined ? [] : [[name, other.name]])),
   )
   const ratios = ratiosOf(runs, beside)
-  console.log([table(runs, ratios), ...missing].join('\n'))
+  const units = scenarios.flatMap(({ name, per }) => {
+    return per === 'request' || !asked.includes(name) ? [] : [`${name}: CPU and rate are per ${per}`]
+  })
+  const parts = [
+    [table(runs, ratios), ...units],
+    details(runs),
+    verdicts(runs, ratios, scenarios),
+    missing.map((line) => `not measured: ${line}`),
+  ]
+  console.log(
+    parts
+      .filter((lines) => lines.length > 0)
+      .map((lines) => lines.join('\n'))
+      .join('\n\n'),
+  )
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ runs, ratios }, null, 2)}\n`)
 }
 

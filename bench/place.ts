@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 
 export type Side = 'client' | 'server'
 
@@ -74,9 +74,8 @@ export class Place {
     )
     if (done.status !== 0) {
       const said = `${done.stderr}${done.stdout}`.trim().split('\n').slice(-5).join('\n')
-      throw new Error(
-        `${command.split('/').at(-1)} ${args.at(-1)}: ${said || (done.signal ?? `status ${done.status}`)}`,
-      )
+      const what = basename(args.find((arg) => arg.endsWith('.ts')) ?? command)
+      throw new Error(`${what}: ${said || (done.signal ?? done.error?.message ?? `status ${done.status}`)}`)
     }
     return done.stdout
   }

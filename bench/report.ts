@@ -11,13 +11,17 @@ export interface Run {
   readonly p999_ms: number
   /** Resident memory of one hop's processes. */
   readonly rss_mb: number
-  // memory: of one worker
+
+  // Only in `memory`, of one worker, as is its rss_mb: without what processes share, of an idle client connection, and of a
+  // link at either end.
   readonly private_mb?: number
   readonly kb_per_connection?: number
   readonly kb_per_link?: number
-  // update
-  readonly push_ms?: number
+  readonly kb_per_link_server?: number
+
+  // Only in `update`: median from push to answer, of that in the worker, and the longest pause of its event loop.
   readonly apply_ms?: number
+  readonly worker_ms?: number
   readonly pause_ms?: number
 }
 
@@ -63,6 +67,32 @@ export function median(values: readonly number[]): number {
   const upper = sorted[middle] ?? 0
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? 0) + upper) / 2
 }
+
+/** What only one scenario has, medians per system. */
+export function details(runs: readonly Run[]): string[] {
+  const lines: string[] = []
+  for (const scenario of new Set(runs.map((run) => run.scenario))) {
+    for (const system of new Set(runs.map((run) => run.system))) {
+      const own = runs.filter((run) => run.scenario === scenario && run.system === system)
+      const parts = extras.flatMap(([key, name]) => {
+        const found = own.flatMap((run) => run[key] ?? [])
+        return found.length === 0 ? [] : [`${name} ${median(found)}`]
+      })
+      if (parts.length > 0) lines.push(`${scenario}, ${system}: ${parts.join(', ')}`)
+    }
+  }
+  return lines
+}
+
+const extras = [
+  ['private_mb', 'MB of it for itself alone'],
+  ['kb_per_connection', 'KB per idle connection'],
+  ['kb_per_link', "KB per link at the client's end"],
+  ['kb_per_link_server', "KB at the server's"],
+  ['apply_ms', 'ms from push to answer'],
+  ['worker_ms', 'ms of it in the worker'],
+  ['pause_ms', 'ms longest pause of its event loop'],
+] as const satisfies readonly (readonly [keyof Run, string])[]
 
 /** Medians per scenario and system. */
 export function table(runs: readonly Run[], ratios: readonly Ratio[]): string {

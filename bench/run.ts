@@ -3,7 +3,7 @@
 import { cpu, rss } from './measure.ts'
 import type { Place } from './place.ts'
 import type { Run } from './report.ts'
-import type { Scenario } from './scenario/scenario.ts'
+import type { Backend, Scenario } from './scenario/scenario.ts'
 import { startDirect } from './system/direct.ts'
 import { startEnvoy } from './system/envoy.ts'
 import { startHaproxy } from './system/haproxy.ts'
@@ -75,7 +75,13 @@ export function groupsOf(asked: readonly Scenario[]): Group[] {
 
 export async function measureGroup(plan: Plan, { lead, parts }: Group): Promise<Run[]> {
   const { place, say, rounds } = plan
-  const backend = lead.backend(place)
+  let backend: Backend
+  try {
+    backend = lead.backend(place)
+  } catch (error) {
+    for (const { scenario } of parts) plan.without(scenario.name, 'everything', error)
+    return []
+  }
   const entries: Entry[] = []
   try {
     for (const { scenario, systems } of parts) {
@@ -83,7 +89,7 @@ export async function measureGroup(plan: Plan, { lead, parts }: Group): Promise<
         if (plan.systems !== null && !plan.systems.includes(name)) continue
         say(`${scenario.name}: starting ${name}`)
         try {
-          entries.push({ scenario, system: await start(plan, scenario, name, backend.port) })
+          entries.push({ scenario, system: await startSystem(plan, scenario, name, backend.port) })
         } catch (error) {
           plan.without(scenario.name, name, error)
         }
@@ -141,26 +147,34 @@ function measure({ place, seconds, say }: Plan, { scenario, system }: Entry, rou
   }
 }
 
-function start(plan: Plan, scenario: Scenario, name: SystemName, backendPort: number): Promise<System> {
-  const { place, secrets, say } = plan
-  const setting = (hop: Hop): Setting => ({
-    place,
-    secrets,
+export function settingOf(plan: Plan, scenario: Scenario, backendPort: number, hop: Hop): Setting {
+  return {
+    place: plan.place,
+    secrets: plan.secrets,
     backendPort,
     kind: scenario.kind,
     hop: plan.hop ?? hop,
-    probe: (at, where) => scenario.probe(at, where),
-  })
+    probe: (place, at) => scenario.probe(place, at),
+  }
+}
+
+export function startSystem(
+  plan: Plan,
+  scenario: Scenario,
+  name: SystemName,
+  backendPort: number,
+): Promise<System> {
+  const setting = (hop: Hop): Setting => settingOf(plan, scenario, backendPort, hop)
   switch (name) {
     case 'direct':
       return startDirect(setting('h1'))
     case 'meshctl':
       return startMeshctl(setting('h2'), scenario.mesh)
     case 'nginx':
-      return startNginx(setting('h1'), say)
+      return startNginx(setting('h1'), plan.say)
     case 'haproxy':
-      return startHaproxy(setting(scenario.hops.haproxy), say)
+      return startHaproxy(setting(scenario.hops.haproxy), plan.say)
     case 'envoy':
-      return startEnvoy(setting(scenario.hops.envoy), say)
+      return startEnvoy(setting(scenario.hops.envoy), plan.say)
   }
 }

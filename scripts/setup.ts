@@ -14,14 +14,17 @@ const wanted = {
   ],
   bench: [
     ['wrk', '/usr/bin/wrk'],
-    ['nghttp2-client', '/usr/bin/h2load'],
     // The backend; as a peer it is there then, too.
     ['nginx', '/usr/sbin/nginx'],
     ['iptables', '/usr/sbin/iptables'],
     ['iproute2', '/usr/bin/ip', '/sbin/ip'],
     ['curl', '/usr/bin/curl'],
   ],
-  // Peers of the benchmark: each may be missing, the others are measured without it.
+  // Parts of the benchmark: each may be missing, the others are measured without it.
+  grpc: [
+    ['nghttp2-client', '/usr/bin/h2load'],
+    ['nghttp2-server', '/usr/bin/nghttpd'],
+  ],
   nginx: [['libnginx-mod-stream', '/usr/lib/nginx/modules/ngx_stream_module.so']],
   haproxy: [['haproxy', '/usr/sbin/haproxy']],
   envoy: [['python3-pip', '/usr/bin/pip3', '/usr/local/bin/pip3']],
@@ -98,7 +101,8 @@ function install(packages: readonly string[]): { status: number | null; stderr: 
 }
 
 function apt(args: readonly string[]): { status: number | null; stderr: string } {
-  return spawnSync('apt-get', [...args], {
+  // Another apt may be at work; it ends.
+  return spawnSync('apt-get', ['-o', 'DPkg::Lock::Timeout=120', ...args], {
     encoding: 'utf8',
     stdio: ['ignore', 'ignore', 'pipe'],
     env: {

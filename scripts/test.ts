@@ -9,8 +9,8 @@ const suites = {
   program: [
     'test/{gates,install}.test.ts',
     'test/{agent,proxy}/main.test.ts',
-    'test/proxy/reload.test.ts',
-    'test/cli/{objects,status,usage,wizard}.test.ts',
+    'test/proxy/{balancers,reload}.test.ts',
+    'test/cli/{objects,routes,status,usage,wizard}.test.ts',
     'test/registry/{consul,tls}.test.ts',
   ],
   mesh: ['test/mesh/**/*.test.ts'],

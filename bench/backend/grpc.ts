@@ -1,20 +1,32 @@
-// The gRPC server: nginx with HTTP/2 in plain text. It answers every call with one message and `grpc-status: 0` in the
-// trailers; as a server in C it leaves the core to the load.
+// The gRPC server: nghttpd, which reads a request to its end and answers it with a file and trailers. As a server in C it
+// leaves the core to the load. (nginx can be made to answer so too, but answers before it has read the message and then
+// resets the stream, which its own gRPC client takes for an error.)
 import { cores, type Place } from '../place.ts'
 import type { Backend } from '../scenario/scenario.ts'
-import { http } from '../system/nginx.ts'
 
 const port = 9002
 
+/** nghttpd tells the content type by what follows the last dot. */
+export const grpcPath = '/bench.Echo/Call.grpc'
+
 export function startGrpc(place: Place, frame: Buffer): Backend {
-  place.file('grpc/answer', frame)
-  // A file is read with GET only; what comes as POST is answered with it by way of the error page.
-  const server = `server {
-    listen ${port} http2; root ${place.dir}/grpc; default_type application/grpc; open_file_cache max=10 inactive=1h;
-    add_trailer grpc-status 0;
-    error_page 405 =200 /answer;
-    location / { rewrite ^ /answer break; }
-  }`
-  const config = place.file('grpc.conf', http(place, 'grpc', server))
-  return { port, pids: [place.start('grpc', 'server', cores.load, 'nginx', '-c', config, '-e', 'stderr')] }
+  place.file(`grpc${grpcPath}`, frame)
+  const types = place.file('grpc.types', 'application/grpc grpc\n')
+  const pid = place.start(
+    'grpc',
+    'server',
+    cores.load,
+    'nghttpd',
+    '--no-tls',
+    '-d',
+    `${place.dir}/grpc`,
+    '--mime-types-file',
+    types,
+    '--trailer',
+    'grpc-status: 0',
+    '-m',
+    '1000',
+    String(port),
+  )
+  return { port, pids: [pid] }
 }

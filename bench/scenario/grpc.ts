@@ -1,10 +1,10 @@
 // gRPC unary calls: a hundred at once on four connections.
-import { startGrpc } from '../backend/grpc.ts'
+import { ensure } from '../../scripts/setup.ts'
+import { grpcPath, startGrpc } from '../backend/grpc.ts'
 import { h2load } from '../load/h2load.ts'
 import { program } from '../load/program.ts'
 import type { Scenario } from './scenario.ts'
 
-const path = '/bench.Echo/Call'
 const message = Buffer.alloc(100, 'm')
 
 /** A message as it travels: not compressed, its length, itself. */
@@ -16,9 +16,13 @@ export const grpcScenario: Scenario = {
   kind: 'grpc',
   hops: { haproxy: 'h2', envoy: 'h2' },
   bars: { best: 0.8 },
-  backend: (place) => startGrpc(place, frame),
-  probe: (place, at) => {
-    program(place, 'grpc', at, path, message.toString('hex'), message.toString('hex'))
+  backend: (place) => {
+    ensure('grpc', (line) => console.error(line))
+    return startGrpc(place, frame)
   },
-  load: (place, at, seconds) => h2load(place, at, seconds, { connections: 4, streams: 25, path, frame }),
+  probe: (place, at) => {
+    program(place, 'grpc', at, grpcPath, message.toString('hex'), message.toString('hex'))
+  },
+  load: (place, at, seconds) =>
+    h2load(place, at, seconds, { connections: 4, streams: 25, path: grpcPath, frame }),
 }

@@ -19,6 +19,7 @@ export interface MeshOptions {
 export interface Mesh extends System {
   readonly paths: Record<Side, Paths>
   readonly snapshots: Record<Side, Snapshot>
+  readonly linkPort: number
 }
 
 /** All ports of a pair are the usual ones plus a multiple of this. */
@@ -77,7 +78,7 @@ export async function startMeshctl(setting: Setting, options: MeshOptions = {}):
       ...listen,
     )
   }
-  const pids = [start('server'), start('client')]
+  const pids = [start('client'), start('server')]
   redirect(place, '-A', shape)
   const at = { host: shape.vip, port: webPort }
   const unredirect = (): void => redirect(place, '-D', shape)
@@ -87,7 +88,7 @@ export async function startMeshctl(setting: Setting, options: MeshOptions = {}):
       system.stop()
       unredirect()
     }
-    return { ...system, paths, snapshots, stop }
+    return { ...system, paths, snapshots, linkPort: shape.linkPort, stop }
   } catch (error) {
     unredirect()
     throw error

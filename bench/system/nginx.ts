@@ -113,7 +113,7 @@ function run(place: Place, side: Side, text: string): number {
 }
 
 function head(place: Place, name: string): string {
-  return `daemon off; user root; worker_processes 1; worker_rlimit_nofile 65536; pid ${place.dir}/${name}.pid;
+  return `daemon off; user root; worker_processes 1; pid ${place.dir}/${name}.pid;
 error_log stderr crit;
 events { worker_connections 16384; }`
 }

@@ -19,7 +19,7 @@ export interface At {
 export interface System {
   readonly name: SystemName
   readonly at: At
-  /** The first process of each proxy: one per hop. */
+  /** The first process of each proxy: one per hop, the client's first. */
   readonly pids: readonly number[]
   stop(): void
 }

@@ -15,8 +15,14 @@ export async function readHostConfig(path: string): Promise<HostConfig> {
     given = JSON.parse(await readFile(path, 'utf8'))
   } catch (error) {
     // A JSON error quotes the text, which holds the registry's token.
-    const why = error instanceof SyntaxError ? 'not JSON' : reason(error)
-    throw new MeshError('MSH0605', `${path}: ${why}`, { hint: 'meshctl join' })
+    const isAbsent = error instanceof Error && 'code' in error && error.code === 'ENOENT'
+    const why =
+      error instanceof SyntaxError
+        ? 'not JSON'
+        : isAbsent
+          ? 'is not there: this host is not joined'
+          : reason(error)
+    throw new MeshError('MSH0605', `${path}${isAbsent ? '' : ':'} ${why}`, { hint: 'meshctl join' })
   }
   if (!isRecord(given)) throw new MeshError('MSH0605', `${path}: not an object`)
   const wrong: string[] = [

@@ -45,7 +45,7 @@ export function makeCommand(name: string): Command {
       commandDescription: (command) => prose(command.description()),
       subcommandDescription: (command) => prose(command.summary() || command.description()),
     })
-    .configureOutput({ writeErr: () => {} })
+    .configureOutput({ outputError: () => {} })
 }
 
 /** Folded for its width by the help itself: line ends of the source would break lines twice. */

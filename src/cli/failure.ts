@@ -18,7 +18,9 @@ export function printFailure(terminal: Terminal, error: unknown, verbose: boolea
     return Exit.failed
   }
   terminal.say(`${paint.red(bad)} ${clean(error.message)}`)
-  for (const detail of error.details) terminal.say(`    ${clean(detail)}`)
+  for (const detail of error.details) {
+    if (!error.message.includes(detail)) terminal.say(`    ${clean(detail)}`)
+  }
   const causes = verbose ? chain(error) : chain(error).slice(0, 1)
   for (const cause of causes) {
     if (!error.message.includes(cause)) terminal.say(`  why   ${clean(cause)}`)

@@ -54,7 +54,8 @@ export async function joinHosts(
             }
             done.push({ target, error: null })
           } catch (error) {
-            line.end('failed', reason(error))
+            // The failure of a single host is told in full below.
+            line.end('failed', targets.length === 1 ? '' : reason(error))
             done.push({ target, error })
           }
         }

@@ -64,7 +64,8 @@ export async function leaveHosts(cli: Cli, targets: readonly string[], flags: Le
               }
             }
           } catch (error) {
-            line.end('failed', reason(error))
+            // The failure of a single host is told in full below.
+            line.end('failed', targets.length === 1 ? '' : reason(error))
             failures.push({ target, error })
           }
         }),

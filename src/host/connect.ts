@@ -8,6 +8,7 @@ import ssh2, { type AnyAuthMethod, type ConnectConfig, type ServerHostKeyAlgorit
 import { MeshError, reason } from '../errors.ts'
 import { knownKeys, knownName, verdict, type KnownKey } from './knownhosts.ts'
 import { SshHost } from './ssh.ts'
+import { agentSocket, ChosenAgent } from './sshagent.ts'
 import { parseTarget, readSshDefaults } from './sshconfig.ts'
 
 export type HostKeyCheck = 'strict' | 'accept-new' | 'off'
@@ -20,7 +21,7 @@ export interface SshOptions {
   readonly password?: string | undefined
   /** Asked once for each key file that needs one; null: skip that key. */
   readonly passphrase?: ((path: string) => Promise<string | null>) | undefined
-  /** The agent's socket; default $SSH_AUTH_SOCK; null: none. */
+  /** The agent's socket; default ~/.ssh/config's, then $SSH_AUTH_SOCK; null: none. */
   readonly agent?: string | null | undefined
   readonly sudoPassword?: string | undefined
   readonly hostKeyCheck?: HostKeyCheck | undefined
@@ -72,6 +73,10 @@ interface Place {
   readonly port: number
   readonly user: string
   readonly identities: readonly string[]
+  /** Socket of ssh-agent. */
+  readonly agent: string | null
+  /** Only those of the agent's keys that belong to `identities`. */
+  readonly identitiesOnly: boolean
   readonly jumps: readonly string[]
 }
 
@@ -93,6 +98,8 @@ async function resolveTarget(target: string, options: SshOptions): Promise<Place
     user: options.user ?? parsed.user ?? defaults.user ?? userInfo().username,
     identities:
       options.identities ?? (defaults.identityFiles.length > 0 ? defaults.identityFiles : usualKeys()),
+    agent: options.agent === undefined ? agentSocket(defaults.identityAgent) : options.agent,
+    identitiesOnly: defaults.identitiesOnly,
     jumps: jump === 'none' ? [] : jump.split(','),
   }
 }
@@ -208,17 +215,25 @@ interface Ways {
   readonly locked: string[]
 }
 
-/** Agent, then each key that can be read, then the password; each is offered once. */
+/**
+ * Key files that were named, the agent, the usual key files, the password; each is offered once. Named keys come first because
+ * sshd hangs up after a few (MaxAuthTries), and an agent may hold many.
+ */
 async function authMethods(place: Place, options: SshOptions): Promise<Ways> {
   const methods: AnyAuthMethod[] = []
   const locked: string[] = []
   const username = place.user
-  const agent = options.agent === undefined ? process.env['SSH_AUTH_SOCK'] : options.agent
-  if (agent !== undefined && agent !== null && agent !== '') methods.push({ type: 'agent', username, agent })
+  const { agent } = place
   for (const path of place.identities) {
     const key = await readKey(path, options)
     if (key === 'locked') locked.push(path)
     else if (key !== null) methods.push({ type: 'publickey', username, key })
+  }
+  if (agent !== null) {
+    const offered = place.identitiesOnly ? new ChosenAgent(agent, place.identities) : agent
+    const way: AnyAuthMethod = { type: 'agent', username, agent: offered }
+    if (options.identities === undefined) methods.unshift(way)
+    else methods.push(way)
   }
   if (options.password !== undefined) {
     methods.push({ type: 'password', username, password: options.password })
@@ -327,11 +342,21 @@ function keyType(key: Buffer): string {
   return key.subarray(4, 4 + key.readUInt32BE(0)).toString('latin1')
 }
 
+const waysFailed: readonly (readonly [RegExp, string])[] = [
+  [/ENOTFOUND|EAI_AGAIN/, 'the name does not resolve'],
+  [/ECONNREFUSED/, 'nothing listens on port PORT'],
+  [/ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|Timed out while waiting/, 'no answer on port PORT'],
+]
+
 function explained(error: Error & { level?: string }, place: Place, offered: number): MeshError {
   if (error.level === 'client-authentication') {
     return new MeshError('MSH0503', `${place.name} refused user "${place.user}" (${offered} ways tried)`, {
       hint: `try: ssh -p ${place.port} ${place.user}@${place.name}`,
     })
   }
-  return new MeshError('MSH0501', `${place.name}:${place.port}: ${error.message}`, { cause: error })
+  const why = waysFailed.find(([pattern]) => pattern.test(error.message))?.[1] ?? error.message
+  return new MeshError('MSH0501', `${place.name}: ${why.replace('PORT', String(place.port))}`, {
+    hint: `try: ssh -p ${place.port} ${place.user}@${place.name}`,
+    cause: error,
+  })
 }

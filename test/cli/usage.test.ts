@@ -64,6 +64,7 @@ test('bad usage: status 64, what, how to mend it, and a code', async () => {
     [['route', 'set', 'web', '--to', 'v1=x'], /--to "v1=x"/],
     [['route', 'set', 'web', '--to', 'v1', '--retries', 'x'], /"x" is no number/],
     [['service', 'list', '-o', 'xml'], /xml/],
+    [['check', 'host'], /check which host\?/],
     [['apply'], /nothing to apply/],
     [['apply', '-f', '/does/not/exist'], /\/does\/not\/exist cannot be read/],
     [['get', 'pods'], /unknown kind "pods"/],
@@ -136,6 +137,14 @@ test('nothing asked for: help and status 64; help itself is no failure', async (
   assert.equal((await run([], { env })).status, 64)
   const version = await run(['--version'], { env })
   assert.deepEqual([version.status, version.out], [0, '0.1.0\n'])
+})
+
+test('a command of which only the first word was said: its help, status 64', async () => {
+  for (const verb of ['service', 'route', 'cert', 'context']) {
+    const { status, out, err } = await run([verb], { env })
+    assert.deepEqual([status, out], [64, ''], verb)
+    assert.match(err, new RegExp(`^Usage: meshctl ${verb}[^]*Commands:\\n`), verb)
+  }
 })
 
 test('explain, completion and version need no mesh', async () => {

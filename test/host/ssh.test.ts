@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict'
+import { spawn, spawnSync } from 'node:child_process'
 import { createHash, createHmac, randomBytes } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import ssh2 from 'ssh2'
+import { MeshError } from '../../src/errors.ts'
 import { connectSsh, type SshOptions } from '../../src/host/connect.ts'
+import { until } from '../agent/running.ts'
 import { startSshServer, type SshServer } from './sshserver.ts'
 
 describe('a host over SSH', () => {
@@ -79,6 +82,44 @@ describe('a host over SSH', () => {
       code: 'MSH0503',
       message: /refused user/,
     })
+  })
+
+  it('uses ssh-agent as ~/.ssh/config says', async (t) => {
+    const socket = join(folder, 'agent')
+    const agent = spawn('ssh-agent', ['-D', '-a', socket], { stdio: 'ignore' })
+    t.after(() => agent.kill())
+    const config = join(folder, 'config')
+    const env = { ...process.env, SSH_AUTH_SOCK: socket }
+    const add = (): boolean => spawnSync('ssh-add', ['-q', join(folder, 'key')], { env }).status === 0
+    await until('the agent to hold the key', add)
+    writeFileSync(join(folder, 'key.pub'), `${pair.public}\n`)
+    const by = async (text: string): Promise<string> => {
+      writeFileSync(config, `Host 127.0.0.1\n${text}\n`)
+      const way = options({
+        agent: undefined,
+        configFile: config,
+        password: undefined,
+        identities: undefined,
+      })
+      try {
+        const host = await connectSsh('127.0.0.1', way)
+        host.close()
+        return 'in'
+      } catch (error) {
+        return error instanceof MeshError ? error.code : String(error)
+      }
+    }
+    const other = `IdentityFile ${join(folder, 'absent')}`
+    assert.equal(await by(`IdentityAgent ${socket}\n${other}`), 'in')
+    assert.equal(await by(`IdentityAgent none\n${other}`), 'MSH0503')
+    // The file itself cannot be read as a key; the agent has what belongs to it.
+    rmSync(join(folder, 'key'))
+    assert.equal(
+      await by(`IdentityAgent ${socket}\nIdentitiesOnly yes\nIdentityFile ${join(folder, 'key')}`),
+      'in',
+    )
+    assert.equal(await by(`IdentityAgent ${socket}\nIdentitiesOnly yes\n${other}`), 'MSH0503')
+    writeFileSync(join(folder, 'key'), pair.private, { mode: 0o600 })
   })
 
   it('checks the host key: strict, new, changed, hashed', async () => {

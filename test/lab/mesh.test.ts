@@ -108,10 +108,10 @@ test('a proxy that is killed costs at most what it carried and comes back with i
   await bothAnswer()
 })
 
-test('registry and signer down for a minute: traffic goes on, agents and proxies restart without them', async () => {
+test('registry and signer down for two minutes: traffic goes on, agents and proxies restart without them', async () => {
   await lab.do('control', 'systemctl stop meshctl-control')
   try {
-    const load = loadFrom(lab, 'vm1', { user, url, seconds: 60, workers: 2 })
+    const load = loadFrom(lab, 'vm1', { user, url, seconds: 120, workers: 2 })
     await sleep(15_000)
     await lab.do('vm1', 'systemctl restart meshctl-agent')
     await lab.do('vm2', 'systemctl restart meshctl-agent')

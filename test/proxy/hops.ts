@@ -347,8 +347,8 @@ export class Client {
   isClosed = false
   #waiting: (() => void)[] = []
 
-  constructor(t: TestContext, port: number) {
-    this.socket = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true })
+  constructor(t: TestContext, port: number, localAddress: string = '127.0.0.1') {
+    this.socket = net.connect({ port, host: '127.0.0.1', localAddress, allowHalfOpen: true })
     this.socket.on('error', () => {})
     this.socket.on('data', (chunk: Buffer) => {
       this.received = Buffer.concat([this.received, chunk])

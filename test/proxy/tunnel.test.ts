@@ -94,6 +94,17 @@ test('auto: HTTP is recognised and gets routes; other client-first protocols pas
   await eventually(() => caller.lines.length >= 4, 'the lines')
 })
 
+test('auto: a server that only ends has not spoken: HTTP is still recognised afterwards', async (t) => {
+  const app = http.createServer((_request, response) => response.end('answer'))
+  // As applications do with connections on which nothing comes.
+  app.on('connection', (socket) => socket.setTimeout(50, () => socket.end()))
+  const { caller } = await pair(t, app, 'auto')
+  await new Client(t, caller.port).untilClosed()
+  const client = new Client(t, caller.port).send('GET / HTTP/1.1\r\nHost: web\r\n\r\n')
+  await client.untilText('answer')
+  await eventually(() => caller.lines.some(({ protocol }) => protocol === 'HTTP/1.1'), 'a line of HTTP')
+})
+
 test('auto: a client that only ends is passed on', async (t) => {
   const { caller } = await pair(t, echoOnEnd(), 'auto')
   const client = new Client(t, caller.port)

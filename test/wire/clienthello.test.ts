@@ -25,6 +25,7 @@ const alpn = (body: string): { type: number; body: Buffer } => ({
 function everySplit(bytes: Buffer, expected: { serverName: string; alpn: string[] }): void {
   for (let length = 0; length < bytes.length; length++) {
     assert.equal(read(bytes.subarray(0, length)), 'more', `${length} of ${bytes.length}`)
+    assert.equal(sniff(bytes, 0, length), length < 3 ? 'more' : 'tls')
   }
   assert.deepEqual(read(bytes), expected)
   assert.deepEqual(read(Buffer.concat([bytes, Buffer.from('\x14\x03\x03\0\x01\x01', 'latin1')])), expected)

@@ -21,6 +21,11 @@ export function register(program: Command, cli: Cli): void {
   examples(command, ['meshctl check', 'meshctl check host root@vm1', 'meshctl check host local -o json'])
   command.action(async (what: string | undefined, host: string | undefined, flags: CheckFlags) => {
     if (what === undefined || what === 'mesh') return (await import('../meshcheck.ts')).checkMesh(cli, flags)
+    if (what === 'host' && host === undefined) {
+      throw new MeshError('MSH0101', 'check which host?', {
+        hint: 'meshctl check host [user@]HOST, or: meshctl check host local',
+      })
+    }
     if (what !== 'host' || host === undefined) {
       throw new MeshError('MSH0101', `nothing called "${what}" can be checked`, {
         hint: 'meshctl check, or meshctl check host HOST',

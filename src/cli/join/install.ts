@@ -134,6 +134,8 @@ export async function hasTimers(host: Host): Promise<boolean> {
 
 export interface UnitChange {
   readonly socket: boolean
+  /** The proxy's service: how it runs, not which release. */
+  readonly proxy: boolean
 }
 
 /** Writes units, the command and the drop-ins of units with an identity. */
@@ -158,7 +160,8 @@ export async function writeUnits(
   }
   await syncDropIns(host, capturedUnits(config))
   await must(host, 'reload systemd', 'systemctl daemon-reload', { timeoutMs: 60_000 })
-  return { socket: changed.some((file) => file.path.endsWith('.socket')) }
+  const isChanged = (name: string): boolean => changed.some((file) => file.path.endsWith(`/${name}`))
+  return { socket: isChanged(units.proxySocket), proxy: isChanged(units.proxy) }
 }
 
 /** Units whose processes speak as a service, as far as anything is captured. */
@@ -185,10 +188,14 @@ export async function startUnits(
     )
   }
   const verb = change.update ? 'restart' : 'start'
+  // A reload serves new connections all the time. What is set for the service itself holds from a restart on only.
+  const canReload = change.update && !change.socket && !change.proxy
+  const takeProxy = `systemctl ${verb} ${units.proxy}`
   await must(
     host,
     'start the units',
-    `systemctl start ${units.proxySocket} && systemctl ${verb} ${units.proxy} && systemctl ${verb} ${units.agent}`,
+    `systemctl start ${units.proxySocket} && ` +
+      `${canReload ? `{ systemctl reload ${units.proxy} || ${takeProxy}; }` : takeProxy} && systemctl ${verb} ${units.agent}`,
     { timeoutMs: 120_000 },
   )
   if (change.timers)

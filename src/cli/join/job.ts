@@ -30,6 +30,8 @@ export interface Job {
   /** Null: not asked for (yet). */
   grant: Grant | null
   socketChanged: boolean
+  /** The proxy's unit was written anew: a reload does not take it into use. */
+  proxyChanged: boolean
   /** How far it came, for the undoing. */
   readonly did: { lock: boolean; armed: boolean; granted: boolean; started: boolean }
 }
@@ -51,6 +53,7 @@ export function makeJob(host: Host, options: JoinOptions, report: Report<JoinPha
     outside: null,
     grant: null,
     socketChanged: false,
+    proxyChanged: false,
     did: { lock: false, armed: false, granted: false, started: false },
   }
 }

@@ -200,8 +200,9 @@ async function units(job: Job): Promise<string> {
   const { host, release, options, facts } = job
   if (release === null) throw new Error('no release')
   await useRelease(host, release)
-  const { socket } = await writeUnits(host, release, job.config, { facts, timers: options.timers })
+  const { socket, proxy } = await writeUnits(host, release, job.config, { facts, timers: options.timers })
   job.socketChanged = socket
+  job.proxyChanged = proxy
   return options.timers ? 'with timers' : 'without timers'
 }
 
@@ -210,6 +211,7 @@ async function start(job: Job): Promise<string> {
   await startUnits(job.host, {
     update: job.previous !== null,
     socket: job.socketChanged,
+    proxy: job.proxyChanged,
     timers: job.options.timers,
   })
   return 'proxy and agent'

@@ -100,6 +100,11 @@ export class Sniffing implements Owner, Expiring, Guest, Listener {
     this.#opaque()
   }
 
+  /** Of who speaks first it says nothing: applications close connections on which nothing comes. */
+  serverEnded(): void {
+    if (!this.#isDone) this.#opaque()
+  }
+
   tunnelFailed(): void {
     // An HTTP client still gets an answer in words; a silent one is let go after a while.
     if (!this.#isDone) this.#core.wheel.arm(this.#deadline, patience)

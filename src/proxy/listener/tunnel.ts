@@ -27,8 +27,10 @@ const maxDials = 4
 
 /** Who waits to learn which side speaks first. */
 export interface Listener {
-  /** The server sent bytes, or its end, while nobody had adopted the tunnel. */
+  /** The server sent bytes while nobody had adopted the tunnel. */
   serverSpoke(): void
+  /** The server sent its end instead. */
+  serverEnded(): void
   /** No endpoint could be reached. */
   tunnelFailed(): void
 }
@@ -136,7 +138,7 @@ export class Tunnel implements Dialer, PumpEnd, Guest {
   }
 
   upstreamEnded(): void {
-    this.#listener?.serverSpoke()
+    this.#listener?.serverEnded()
   }
 
   // --- from the dial

@@ -90,12 +90,15 @@ for (const tableBytes of [4096, 0, 200, 16384]) {
     const got: List[] = []
     const sent = heads(120)
     const done = new Promise<void>((resolve, reject) => {
-      server.on('stream', (stream, _headers, _flags, raw) => {
-        got.push(Array.from({ length: raw.length / 2 }, (_, i) => [raw[2 * i]!, raw[2 * i + 1]!]))
-        stream.on('error', reject)
-        stream.respond({ ':status': 200 }, { endStream: true })
-        if (got.length === sent.length) resolve()
-      })
+      server.on(
+        'stream',
+        (stream: http2.ServerHttp2Stream, _headers: unknown, _flags: unknown, raw: string[]) => {
+          got.push(Array.from({ length: raw.length / 2 }, (_, i) => [raw[2 * i]!, raw[2 * i + 1]!]))
+          stream.on('error', reject)
+          stream.respond({ ':status': 200 }, { endStream: true })
+          if (got.length === sent.length) resolve()
+        },
+      )
       server.on('session', (session) => session.on('error', reject))
     })
     server.listen(0, '127.0.0.1')
