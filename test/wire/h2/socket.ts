@@ -1,6 +1,7 @@
 // A peer on a real socket, plain or TLS: bytes both ways, and nothing else.
-import { once } from 'node:events'
-import net from 'node:net'
+import assert from 'node:assert/strict'
+import { EventEmitter, once } from 'node:events'
+import type net from 'node:net'
 import type { AddressInfo } from 'node:net'
 import type { SessionLimits } from '../../../src/wire/h2/limits.ts'
 import { Peer } from './pair.ts'
@@ -8,6 +9,7 @@ import { Peer } from './pair.ts'
 /** A peer whose session speaks through a socket. */
 export class SocketPeer extends Peer {
   readonly socket: net.Socket
+  readonly #moved = new EventEmitter()
   #isTold = false
 
   constructor(role: 'client' | 'server', socket: net.Socket, limits: Partial<SessionLimits> = {}) {
@@ -16,6 +18,7 @@ export class SocketPeer extends Peer {
     socket.on('data', (chunk: Buffer) => {
       this.session.receive(chunk, 0, chunk.length, performance.now())
       this.flush()
+      this.#moved.emit('moved')
     })
     socket.on('drain', () => {
       this.session.resume()
@@ -23,8 +26,20 @@ export class SocketPeer extends Peer {
     })
     socket.on('end', () => socket.end())
     socket.on('error', () => undefined)
-    socket.on('close', () => this.session.ended())
+    socket.on('close', () => {
+      this.session.ended()
+      this.#moved.emit('moved')
+    })
     this.wantsFlush()
+  }
+
+  /** Waits until an event has been told, or something holds. */
+  async until(what: string | (() => boolean)): Promise<void> {
+    const holds = typeof what === 'string' ? () => this.events.includes(what) : what
+    while (!holds()) {
+      assert.ok(!this.socket.destroyed, `closed before that; told:\n${this.events.join('\n')}`)
+      await once(this.#moved, 'moved')
+    }
   }
 
   override wantsFlush(): void {
