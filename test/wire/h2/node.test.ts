@@ -193,17 +193,12 @@ suite("our client, Node's server", () => {
   test('interim responses, resets, GOAWAY', async (t) => {
     const { peer } = await nodeServer(t, {}, (stream, headers) => {
       stream.on('error', () => undefined)
-      switch (headers[':path']) {
-        case '/103':
-          stream.additionalHeaders({ ':status': 103, link: '</x>' })
-          stream.respond({ ':status': 204 }, { endStream: true })
-          break
-        case '/reset':
-          stream.close(Code.refusedStream)
-          break
-        default:
-          stream.session?.goaway(Code.noError, stream.id)
-      }
+      const path = headers[':path']
+      if (path === '/103') {
+        stream.additionalHeaders({ ':status': 103, link: '</x>' })
+        stream.respond({ ':status': 204 }, { endStream: true })
+      } else if (path === '/reset') stream.close(Code.refusedStream)
+      else stream.session?.goaway(Code.noError, stream.id)
     })
     peer.request([], true, 'GET', '/103')
     peer.request([], false, 'POST', '/reset')
