@@ -154,7 +154,8 @@ export function makeField(
 /** Controls, and blanks at the ends (RFC 9113 8.2.1): the bytes that HTTP/1.1 has no way to carry in a value. */
 function valueFault(buf: Buffer, start: number, end: number): number {
   if (start === end) return 0
-  for (let i = start; i < end; i++) if (text[buf[i]!] === 0) return Fault.value
+  const allowed = text
+  for (let i = start; i < end; i++) if (allowed[buf[i]!] === 0) return Fault.value
   const first = buf[start]
   const last = buf[end - 1]
   return first === SP || first === TAB || last === SP || last === TAB ? Fault.value : 0
@@ -216,9 +217,10 @@ function isPath(buf: Buffer, start: number, end: number): boolean {
   if (start === end) return false
   if (buf[start] === 42) return end - start === 1
   if (buf[start] !== 47) return false
+  const bytes = target
   let isQuery = false
   for (let i = start; i < end; i++) {
-    const kind = target[buf[i]!]
+    const kind = bytes[buf[i]!]
     if (kind === 0 || (kind === 2 && !isQuery)) return false
     if (buf[i] === 63) isQuery = true
   }
