@@ -24,7 +24,7 @@ const firstNumber = 0x7fffff80
 
 // The view of the buffer that was compared last: a worker reads everything into the same one.
 let viewed: Buffer | null = null
-let view = new DataView(new ArrayBuffer(0))
+let view: DataView = new DataView(new ArrayBuffer(0))
 
 function viewOf(buf: Buffer): DataView {
   if (buf === viewed) return view
