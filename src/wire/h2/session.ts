@@ -282,7 +282,8 @@ export class Session {
     stream.isClosed = true
     this.sender.drop(stream)
     this.streams.remove(stream, end)
-    if (end !== End.orderly) this.inflow.dropped(stream)
+    if (end === End.orderly) this.flood.finished++
+    else this.inflow.dropped(stream)
   }
 
   closeIfDone(stream: Stream): void {
