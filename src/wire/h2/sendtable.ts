@@ -22,6 +22,9 @@ const spread = 0x9e3779b1
 /** Numbers wrap soon after this, so that every test goes through it. */
 const firstNumber = 0x7fffff80
 
+/** Heads of a table without entries: numbers that are long gone. */
+const none = new Int32Array(2)
+
 // The view of the buffer that was compared last: a worker reads everything into the same one.
 let viewed: Buffer | null = null
 let view: DataView = new DataView(new ArrayBuffer(0))
@@ -42,35 +45,41 @@ export class SendTable {
   size = 0
   /** Size in force. */
   bytes: number
+  readonly #capacity: number
   #next = firstNumber
-  #mask: number
-  #shift: number
-  #entries: Int32Array
-  #heads: Int32Array
-  #nameHeads: Int32Array
+  // The arrays come with the first entry: most of many idle connections never have one.
+  #mask = 0
+  #shift = 31
+  #entries = none
+  #heads = none
+  #nameHeads = none
   /** Names and values, each entry in one piece. */
-  #store: Uint8Array
-  #view: DataView
+  #store = new Uint8Array(0)
+  #view: DataView = view
   #storeAt = 0
   /** The decoded field that an entry was last found equal to: the same one comes again and again. */
-  #fields: (Field | null)[]
+  #fields: (Field | null)[] = []
 
   /** `capacity`: the most bytes that the table may ever take. */
   constructor(capacity: number) {
+    this.#capacity = capacity
+    this.bytes = capacity
+  }
+
+  #allocate(): void {
     let slots = 2
     let bits = 1
-    while (slots < capacity / 32) {
+    while (slots < this.#capacity / 32) {
       slots *= 2
       bits++
     }
-    this.bytes = capacity
     this.#mask = slots - 1
     this.#shift = 32 - bits
     this.#entries = new Int32Array(slots * stride)
     this.#heads = new Int32Array(slots)
     this.#nameHeads = new Int32Array(slots)
     // Live bytes, the new entry, and the gap that is left at the end when an entry does not fit there.
-    this.#store = new Uint8Array(capacity + (capacity >> 1))
+    this.#store = new Uint8Array(this.#capacity + (this.#capacity >> 1))
     this.#view = new DataView(this.#store.buffer)
     this.#fields = Array.from({ length: slots }, () => null)
   }
@@ -189,6 +198,7 @@ export class SendTable {
 
   /** Adds a field that `takes` has let in, as the newest entry. */
   insert(key: number, nameHash: number, id: number, name: string, value: string): void {
+    if (this.#heads === none) this.#allocate()
     const length = name.length + value.length
     this.#evict(this.bytes - length - 32)
     if (this.#storeAt + length > this.#store.length) this.#storeAt = 0

@@ -374,6 +374,6 @@ test('blocks by chance: the same fields, the same table, the same refusals as th
         )
       }
     }),
-    { numRuns: 300 },
+    { numRuns: 600 },
   )
 })

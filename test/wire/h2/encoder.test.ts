@@ -236,7 +236,7 @@ test('eviction torture: tables of every small size, entries of every size', () =
         }
       },
     ),
-    { numRuns: 100 },
+    { numRuns: 300 },
   )
 })
 
