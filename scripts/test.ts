@@ -12,6 +12,7 @@ const suites = {
     'test/proxy/{balancers,reload}.test.ts',
     'test/cli/{objects,routes,status,usage,wizard}.test.ts',
     'test/registry/{consul,tls}.test.ts',
+    'test/wire/h2/h2spec.test.ts',
   ],
   mesh: ['test/mesh/**/*.test.ts'],
   lab: ['test/lab/**/*.test.ts'],

@@ -28,6 +28,8 @@ export interface EngineOptions {
   readonly accessLog: Sink
   /** Where a captured connection was meant to go; null: it was not captured. See listener/origdst.ts. */
   readonly originalDestination: (socket: net.Socket) => Address | null
+  /** A connection was taken from a listening socket. */
+  readonly onTaken?: () => void
 }
 
 /** A bound or inherited socket, or an address to bind. */
@@ -175,6 +177,7 @@ export class Engine {
         server.off('error', reject)
         server.on('error', (error) => this.#core.log.error({ reason: error.message }, 'a listener failed'))
         this.#servers.push(server)
+        if (this.#options.onTaken !== undefined) server.on('connection', this.#options.onTaken)
         const address = server.address()
         resolve({ port: address !== null && typeof address === 'object' ? address.port : 0 })
       })

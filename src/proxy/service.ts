@@ -66,6 +66,7 @@ export class Service {
         '--worker',
         paths.accessLog,
         destination === null ? '-' : `${destination.host}:${destination.port}`,
+        String(options.workers),
       ],
       accessLog: paths.accessLog,
       onRotated: () => predecessor?.reopen(),

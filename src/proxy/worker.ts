@@ -9,6 +9,7 @@ import { Engine } from './engine.ts'
 import { originalDestinations } from './listener/origdst.ts'
 import type { Counts, FromWorker, Reply, Request, ToWorker } from './message.ts'
 import { place } from './options.ts'
+import { Pace } from './pace.ts'
 import type { Role } from './sockets.ts'
 import { Stats } from './stats.ts'
 import { Usage } from './usage.ts'
@@ -16,10 +17,13 @@ import { Usage } from './usage.ts'
 /** When the supervisor is gone nobody will ask for a drain; then connections get this long to end. */
 const orphanDrainMs = 5_000
 
-/** Arguments: path of the access log, `address:port` or `-` for the destination (see ProxyOptions), then `role=fd` each. */
+/**
+ * Arguments: path of the access log, `address:port` or `-` for the destination (see ProxyOptions), how many workers share
+ * the sockets, then `role=fd` each.
+ */
 export function runWorker(args: readonly string[]): void {
-  const [accessLog = '', destination = '-', ...sockets] = args
-  new Worker(makeLog('proxy'), accessLog, destination, sockets).start()
+  const [accessLog = '', destination = '-', workers = '1', ...sockets] = args
+  new Worker(makeLog('proxy'), accessLog, destination, Number(workers), sockets).start()
 }
 
 class Worker {
@@ -33,7 +37,7 @@ class Worker {
   /** Dropped lines that the counter has. */
   #counted = 0
 
-  constructor(log: Log, accessLog: string, destination: string, sockets: readonly string[]) {
+  constructor(log: Log, accessLog: string, destination: string, workers: number, sockets: readonly string[]) {
     this.#log = log
     this.#access = new AccessLog({ path: accessLog, clock: systemClock, log })
     this.#sockets = sockets.map((word) => {
@@ -41,6 +45,7 @@ class Worker {
       return { role: role as Role, fd: Number(fd) }
     })
     const fixed = destination === '-' ? null : place('destination', destination)
+    const pace = new Pace(systemClock)
     this.#engine = new Engine({
       clock: systemClock,
       log,
@@ -48,6 +53,7 @@ class Worker {
       accessLog: (lines, count) => this.#access.write(lines, count),
       originalDestination:
         fixed === null ? originalDestinations() : () => ({ address: fixed.host, port: fixed.port }),
+      ...(workers > 1 ? { onTaken: () => pace.taken() } : {}),
     })
   }
 

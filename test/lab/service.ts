@@ -49,6 +49,7 @@ export interface LoadResult {
   /** Answers by the version that gave them. */
   readonly versions: Readonly<Record<string, number>>
   readonly p99_ms: number
+  readonly max_ms: number
 }
 
 /** Load from a host as one of its users; resolves when it is over. */

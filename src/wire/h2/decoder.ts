@@ -186,10 +186,10 @@ export class HpackDecoder {
   #readInteger(buf: Buffer, at: number, end: number, value: number): number {
     for (let shift = 0; ; shift += 7) {
       if (at === end) return Fault.hpackTruncated
-      // Five bytes hold all that we allow; padding by zeros is refused with the rest.
-      if (shift > 28) return Fault.hpackInteger
+      // Four bytes hold all that we allow; what is padded by zeros beyond them is refused with the rest.
+      if (shift > 21) return Fault.hpackInteger
       const byte = buf[at++]!
-      value += (byte & 0x7f) * 2 ** shift
+      value += (byte & 0x7f) << shift
       if (value > maxInteger) return Fault.hpackInteger
       if (byte < 0x80) break
     }

@@ -2,7 +2,7 @@
 // so that ids and traces never push out what repeats. No Huffman: our links have more bandwidth than time.
 import { token } from '../bytes.ts'
 import { nameOf } from '../names.ts'
-import { keyOfBytes, keyOfText } from './field.ts'
+import { keyOfBytes, keyOfText, writeText } from './field.ts'
 import type { Field } from './field.ts'
 import { isSensitiveId, nameFrom, Pseudo, pseudoName } from './fieldname.ts'
 import type { FieldName } from './fieldname.ts'
@@ -15,8 +15,8 @@ const defaultTableBytes = 4096
 /** Of how many hashes we remember that they were seen. */
 const rememberedBits = 9
 
-/** Longer strings are copied by the runtime, shorter ones byte by byte: a call costs as much as so many bytes. */
-const longText = 64
+/** Longer values are copied by the runtime, shorter ones byte by byte: a call costs as much as so many bytes. */
+const longValue = 36
 
 const statusTexts: readonly string[] = Array.from({ length: 1000 }, (_, status) => String(status))
 
@@ -153,7 +153,7 @@ export class HpackEncoder {
       for (let i = name; i < nameEnd; i++) out[at++] = token[buf[i]!]!
     }
     at = writeInteger(out, at, 0, 0x7f, valueEnd - value)
-    if (valueEnd - value > longText) at += buf.copy(out, at, value, valueEnd)
+    if (valueEnd - value > longValue) at += buf.copy(out, at, value, valueEnd)
     else for (let i = value; i < valueEnd; i++) out[at++] = buf[i]!
     if (isKept) {
       const text = id > 0 ? nameOf(id) : buf.latin1Slice(name, nameEnd).toLowerCase()
@@ -187,8 +187,8 @@ export class HpackEncoder {
       table.takes(name.length + value.length + 32) &&
       this.#isWorthy(hashText(key, value), named.hash, index > 0)
     at = writeName(out, at, isSensitive, isKept, index)
-    if (index === 0) at = writeText(out, at, name)
-    at = writeText(out, at, value)
+    if (index === 0) at = writeString(out, at, name)
+    at = writeString(out, at, value)
     if (isKept) table.insert(key, named.hash, named.id, name, value)
     return at
   }
@@ -232,11 +232,8 @@ function writeName(out: Buffer, at: number, isSensitive: boolean, isKept: boolea
   return writeInteger(out, at, isSensitive ? 0x10 : 0, 0x0f, index)
 }
 
-function writeText(out: Buffer, at: number, text: string): number {
-  at = writeInteger(out, at, 0, 0x7f, text.length)
-  if (text.length > longText) return at + out.latin1Write(text, at)
-  for (let i = 0; i < text.length; i++) out[at++] = text.charCodeAt(i)
-  return at
+function writeString(out: Buffer, at: number, text: string): number {
+  return writeText(out, writeInteger(out, at, 0, 0x7f, text.length), text)
 }
 
 /** An integer behind the bits `first`, with a prefix of the bits `mask` (RFC 7541 5.1). */

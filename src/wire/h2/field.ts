@@ -1,5 +1,5 @@
 // One header field of HTTP/2, checked when it is made and shared by every head that refers to the same table entry.
-import { SP, TAB, sameToken, target, text, token } from '../bytes.ts'
+import { COLON, CR, LF, SP, TAB, sameToken, target, text, token } from '../bytes.ts'
 import { Fault } from '../fault.ts'
 import { canonicalHost, parseLength } from '../framing.ts'
 import { methodAt } from '../methods.ts'
@@ -65,6 +65,7 @@ export class Field {
   /** The value of host and :authority as routes compare it (see `canonicalHost`); '' for others. */
   readonly canonical: string
   #line: string
+  #isWritten: boolean
 
   constructor(named: FieldName, value: string, hash: number, isNever: boolean, checked: Checked) {
     this.name = named.text
@@ -79,6 +80,7 @@ export class Field {
     this.number = checked.number
     this.canonical = checked.canonical
     this.#line = ''
+    this.#isWritten = false
   }
 
   /** `name: value\r\n` as HTTP/1.1 has it, a flat string; '' for pseudo fields. Made when first asked for. */
@@ -86,9 +88,39 @@ export class Field {
     if (this.#line !== '' || this.named.isPseudo) return this.#line
     const length = this.name.length + this.value.length + 4
     if (lines.length < length) lines = Buffer.alloc(length * 2)
-    lines.latin1Write(`${this.name}: ${this.value}\r\n`, 0)
+    this.#write(lines, 0)
     return (this.#line = lines.latin1Slice(0, length))
   }
+
+  /** Writes the same to out[at…]; returns the place behind. `out` needs name + value + 4 bytes of room. */
+  writeLine(out: Buffer, at: number): number {
+    if (this.#line !== '') return at + out.latin1Write(this.#line, at)
+    const end = this.#write(out, at)
+    // Written a second time, it comes from a table and will come again.
+    if (this.#isWritten) this.#line = out.latin1Slice(at, end)
+    this.#isWritten = true
+    return end
+  }
+
+  #write(out: Buffer, at: number): number {
+    at = writeText(out, at, this.name)
+    out[at++] = COLON
+    out[at++] = SP
+    at = writeText(out, at, this.value)
+    out[at++] = CR
+    out[at++] = LF
+    return at
+  }
+}
+
+/** Longer strings are copied by the runtime, shorter ones byte by byte: a call costs as much as so many bytes. */
+const longText = 12
+
+/** Writes one byte per character; returns the place behind. */
+export function writeText(out: Buffer, at: number, text: string): number {
+  if (text.length > longText) return at + out.latin1Write(text, at)
+  for (let i = 0; i < text.length; i++) out[at++] = text.charCodeAt(i)
+  return at
 }
 
 /** What `check` found; one for the process, read before the next field is made. */
@@ -128,7 +160,8 @@ export function fieldOf(name: string, value: string): Field {
 /** Controls, and blanks at the ends (RFC 9113 8.2.1): the bytes that HTTP/1.1 has no way to carry in a value. */
 function valueFault(buf: Buffer, start: number, end: number): number {
   if (start === end) return 0
-  for (let i = start; i < end; i++) if (text[buf[i]!] === 0) return Fault.value
+  const allowed = text
+  for (let i = start; i < end; i++) if (allowed[buf[i]!] === 0) return Fault.value
   const first = buf[start]
   const last = buf[end - 1]
   return first === SP || first === TAB || last === SP || last === TAB ? Fault.value : 0
@@ -190,9 +223,10 @@ function isPath(buf: Buffer, start: number, end: number): boolean {
   if (start === end) return false
   if (buf[start] === 42) return end - start === 1
   if (buf[start] !== 47) return false
+  const bytes = target
   let isQuery = false
   for (let i = start; i < end; i++) {
-    const kind = target[buf[i]!]
+    const kind = bytes[buf[i]!]
     if (kind === 0 || (kind === 2 && !isQuery)) return false
     if (buf[i] === 63) isQuery = true
   }

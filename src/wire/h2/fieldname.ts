@@ -87,11 +87,12 @@ export function readName(buf: Buffer, start: number, end: number): FieldName {
     const place = pseudoNames.indexOf(text)
     return place < 0 ? new FieldName(text, 0, 0, Fault.pseudo) : interned[Pseudo.method + place]!
   }
+  const tokens = token
   let hash = 0
   for (let i = start; i < end; i++) {
     const byte = buf[i]!
     // The table gives the lower case: another byte is upper case or no token.
-    if (token[byte] !== byte || byte === 0)
+    if (tokens[byte] !== byte || byte === 0)
       return new FieldName(buf.latin1Slice(start, end), 0, 0, Fault.name)
     hash = Math.imul(hash, 33) ^ byte
   }

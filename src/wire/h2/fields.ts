@@ -1,8 +1,11 @@
 // A decoded head or trailer section.
 import { Fault } from '../fault.ts'
 import { Name } from '../names.ts'
+import { writeText } from './field.ts'
 import type { Field } from './field.ts'
-import { Pseudo } from './fieldname.ts'
+import { nameFrom, Pseudo } from './fieldname.ts'
+
+const cookieId = nameFrom('cookie').id
 
 /** Above this decoded size the fields of a block are let go as soon as it is dealt with. */
 const keptBytes = 4096
@@ -172,5 +175,46 @@ export class Fields {
 
   value(i: number): string {
     return this.items[i]!.value
+  }
+
+  /** Upper bound of what `writeLines` writes. */
+  get bound(): number {
+    return this.size
+  }
+
+  /**
+   * Writes the fields that `drop` keeps as header lines of HTTP/1.1 to out[at…]; returns the offset behind them. `out`
+   * needs `bound` bytes of room; too little is a mistake of the caller and throws. Cookies, which HTTP/2 may send in
+   * crumbs, become one line (RFC 9113 8.2.3). TE and Host are written like others unless dropped.
+   */
+  writeLines(out: Buffer, at: number, drop: (i: number, fields: Fields) => boolean): number {
+    if (out.length - at < this.bound) throw new RangeError('no room for the header lines')
+    let hasCookie = false
+    for (let i = 0; i < this.count; i++) {
+      if (drop(i, this)) continue
+      const field = this.items[i]!
+      if (field.id !== cookieId) at = field.writeLine(out, at)
+      else if (!hasCookie) {
+        hasCookie = true
+        at = this.#writeCookies(out, at, i, drop)
+      }
+    }
+    return at
+  }
+
+  #writeCookies(
+    out: Buffer,
+    at: number,
+    first: number,
+    drop: (i: number, fields: Fields) => boolean,
+  ): number {
+    at = writeText(out, at, 'cookie: ')
+    at = writeText(out, at, this.value(first))
+    for (let i = first + 1; i < this.count; i++) {
+      if (this.items[i]!.id !== cookieId || drop(i, this)) continue
+      at = writeText(out, at, '; ')
+      at = writeText(out, at, this.value(i))
+    }
+    return writeText(out, at, '\r\n')
   }
 }

@@ -18,22 +18,31 @@ export const Kind = {
 const kinds = Object.keys(Kind) as (keyof typeof Kind)[]
 
 // Tokens that one useful frame (data either way, a new stream) adds to a bucket: frames of these kinds come with it.
-const perUseful = kinds.map((kind) => ({ pings: 1, windowUpdates: 4 })[kind as string] ?? 0)
+const perUseful = kinds.map(
+  (kind) => ({ pings: 1, priorities: 2, windowUpdates: 4, unknowns: 1 })[kind as string] ?? 0,
+)
+// The same of one stream that ended in order: who cancels often, but finishes as often, is no attacker.
+const perFinished = kinds.map((kind) => (kind === 'resets' ? 1 : 0))
 
 export class Flood {
   /** Useful frames so far; counted by those who see them. */
   useful: number
+  /** Streams that ended in order. */
+  finished: number
   readonly #rates: readonly Rate[]
   readonly #tokens: Float64Array
   readonly #times: Float64Array
   readonly #usefuls: Float64Array
+  readonly #finisheds: Float64Array
 
   constructor(limits: FloodLimits) {
     this.useful = 0
+    this.finished = 0
     this.#rates = kinds.map((kind) => limits[kind])
     this.#tokens = Float64Array.from(this.#rates, (rate) => rate.burst)
     this.#times = new Float64Array(kinds.length)
     this.#usefuls = new Float64Array(kinds.length)
+    this.#finisheds = new Float64Array(kinds.length)
   }
 
   /** Takes one frame of this kind down; true: it is one too many. `now` in milliseconds of a clock that never goes back. */
@@ -41,9 +50,11 @@ export class Flood {
     const rate = this.#rates[kind]!
     const gained =
       ((now - this.#times[kind]!) * rate.perSecond) / 1000 +
-      (this.useful - this.#usefuls[kind]!) * perUseful[kind]!
+      (this.useful - this.#usefuls[kind]!) * perUseful[kind]! +
+      (this.finished - this.#finisheds[kind]!) * perFinished[kind]!
     this.#times[kind] = now
     this.#usefuls[kind] = this.useful
+    this.#finisheds[kind] = this.finished
     const tokens = Math.min(rate.burst, this.#tokens[kind]! + gained) - 1
     this.#tokens[kind] = tokens
     return tokens < 0

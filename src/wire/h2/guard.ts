@@ -74,7 +74,8 @@ export class Guard {
   mayAccept(id: number): boolean {
     const session = this.#session
     if (this.isGlutted()) return false
-    if (!session.isRefusing && session.streams.count < session.limits.maxConcurrentStreams) return true
+    if (!session.farewell.isRefusing && session.streams.count < session.limits.maxConcurrentStreams)
+      return true
     session.streams.note(id, End.byUs)
     if (!this.isFlooded(Kind.refusals)) session.output.rstStream(id, Code.refusedStream)
     return false

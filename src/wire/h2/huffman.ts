@@ -74,17 +74,18 @@ export const huffmanBroken = -2
 /** Decodes buf[start, end) to out[at…]; the place behind, or one of the two above. */
 export function huffmanDecode(buf: Buffer, start: number, end: number, out: Buffer, at: number): number {
   const room = out.length
+  const table = steps
   let state = 0
   let last = MAY_END
   for (; start < end; start++) {
     const byte = buf[start]!
-    let step = steps[(state << 4) | (byte >> 4)]!
+    let step = table[(state << 4) | (byte >> 4)]!
     if ((step & (EMITS | FAILS)) !== 0) {
       if ((step & FAILS) !== 0) return huffmanBroken
       if (at === room) return huffmanFull
       out[at++] = step >> 8
     }
-    step = last = steps[((step & 255) << 4) | (byte & 15)]!
+    step = last = table[((step & 255) << 4) | (byte & 15)]!
     if ((step & (EMITS | FAILS)) !== 0) {
       if ((step & FAILS) !== 0) return huffmanBroken
       if (at === room) return huffmanFull

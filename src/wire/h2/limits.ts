@@ -8,21 +8,22 @@ export interface Rate {
 
 /** Frames that cost the peer less than us. More of them than this ends the connection with ENHANCE_YOUR_CALM. */
 export interface FloodLimits {
-  /** Streams that the peer resets before they are over (rapid reset, CVE-2023-44487). */
+  /** Streams that the peer resets (rapid reset, CVE-2023-44487), beyond as many as ended in order. */
   readonly resets: Rate
   /** Streams that the peer makes us reset by breaking the rules (MadeYouReset, CVE-2025-8671), and malformed requests. */
   readonly faults: Rate
   /** Streams above our limit or behind our GOAWAY, which we refuse. */
   readonly refusals: Rate
   readonly settings: Rate
-  /** Beyond one for each frame with data either way: gRPC measures its bandwidth with pings. */
+  /** Beyond one for each frame with data either way and each stream: gRPC measures its bandwidth with pings. */
   readonly pings: Rate
+  /** Beyond two for each such frame and each stream. */
   readonly priorities: Rate
   /** Beyond four for each frame with data either way and each stream. */
   readonly windowUpdates: Rate
   /** DATA, HEADERS and CONTINUATION frames without a byte in them that end nothing. */
   readonly empties: Rate
-  /** Frames of types that nobody knows. */
+  /** Frames of types that we do not know, like PRIORITY_UPDATE; beyond one for each such frame and each stream. */
   readonly unknowns: Rate
 }
 
@@ -70,6 +71,6 @@ export const defaultLimits: SessionLimits = {
     priorities: { burst: 1000, perSecond: 100 },
     windowUpdates: { burst: 1000, perSecond: 200 },
     empties: { burst: 100, perSecond: 10 },
-    unknowns: { burst: 100, perSecond: 10 },
+    unknowns: { burst: 1000, perSecond: 100 },
   },
 }

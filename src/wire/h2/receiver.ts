@@ -128,7 +128,7 @@ export class Receiver {
       case Type.goaway:
         if (length < 8) return session.guard.fail(Code.frameSizeError, 'GOAWAY of a wrong size')
         if (id !== 0) return session.guard.fail(Code.protocolError, 'GOAWAY on a stream')
-        return session.peerGoesAway(readId(buf, start))
+        return session.farewell.received(readId(buf, start))
       case Type.priority:
         return this.#priority(buf, start, length, id)
       case Type.pushPromise:
@@ -232,7 +232,7 @@ export class Receiver {
     if (id !== 0) return session.guard.fail(Code.protocolError, 'PING on a stream')
     if (session.guard.isFlooded(Kind.pings) || session.guard.isGlutted()) return undefined
     if ((flags & Flag.ack) === 0) session.output.pong(buf, at)
-    else if (readWord(buf, at) === 0) session.pinged(readWord(buf, at + 4))
+    else if (readWord(buf, at) === 0) session.farewell.answered(readWord(buf, at + 4))
     return undefined
   }
 

@@ -1,6 +1,7 @@
 // One HTTP/2 connection, either side, without its socket (RFC 9113, RFC 8441): bytes in by `receive`, events to the owners,
 // bytes out by `take`. No clock, timers, logs or promises: the connection's owner brings time and decides about deadlines.
 import { HpackEncoder } from './encoder.ts'
+import { Farewell } from './farewell.ts'
 import type { Field } from './field.ts'
 import type { Fields } from './fields.ts'
 import { Flood } from './flood.ts'
@@ -37,10 +38,6 @@ export interface SessionOwner {
 
 /** Streams that a client opens before it has read how many it may. */
 const cautious = 100
-/** What our pings carry: whether the peer lives, and whether it has read that we are going away. */
-const aliveMark = 1
-const drainMark = 2
-
 export class Session {
   readonly role: 'client' | 'server'
   readonly owner: SessionOwner
@@ -55,12 +52,8 @@ export class Session {
   peerListBytes: number
   /** The peer takes extended CONNECT (RFC 8441). */
   canConnectProtocol: boolean
-  /** One side said GOAWAY. */
-  isGoingAway: boolean
   /** Failed or ended: what arrives is ignored, what is sent is dropped. */
   isOver: boolean
-  /** A `ping` has not been answered yet. */
-  isPingPending: boolean
 
   /** Internal, like all that follows up to the public methods. */
   readonly output: Output
@@ -69,20 +62,17 @@ export class Session {
   readonly streams: StreamTable
   readonly flood: Flood
   readonly guard: Guard
+  readonly farewell: Farewell
   /** The time that `receive` was told last. */
   now: number
   /** The highest id of a request that has arrived. */
   lastPeerId: number
-  /** Our GOAWAY with the last id has gone out: later streams are refused. */
-  isRefusing: boolean
   readonly #heads: Heads
   readonly #receiver: Receiver
   #nextId: number
   /** The highest id whose head has left, at a client. */
   #lastHeadId: number
   #isAcknowledged: boolean
-  #isDraining: boolean
-  #peerLastId: number
 
   /** What has to be said first is in the output at once, to be taken without a call of `wantsFlush`. */
   constructor(role: 'client' | 'server', owner: SessionOwner, limits: SessionLimits) {
@@ -94,15 +84,14 @@ export class Session {
     this.maxConcurrentStreams = cautious
     this.peerListBytes = Infinity
     this.canConnectProtocol = false
-    this.isGoingAway = false
     this.isOver = false
-    this.isPingPending = false
     this.output = new Output(owner)
     this.flood = new Flood(limits.floods)
     this.sender = new Sender(this)
     this.inflow = new Inflow(this.output, limits)
     this.streams = new StreamTable()
     this.guard = new Guard(this)
+    this.farewell = new Farewell(this)
     this.now = 0
     this.lastPeerId = 0
     this.#heads = new Heads(this)
@@ -110,9 +99,6 @@ export class Session {
     this.#nextId = 1
     this.#lastHeadId = 0
     this.#isAcknowledged = false
-    this.isRefusing = false
-    this.#isDraining = false
-    this.#peerLastId = maxWindow
     if (role === 'client') this.output.append(preface)
     this.output.settings(ourSettings(role, limits))
     this.inflow.begin()
@@ -221,23 +207,12 @@ export class Session {
    * that (RFC 9113 6.8), or on the second call.
    */
   goaway(code: number): void {
-    if (this.isOver || this.isRefusing) return
-    this.isGoingAway = true
-    if (this.role === 'server' && code === Code.noError && !this.#isDraining) {
-      this.#isDraining = true
-      this.output.goaway(maxWindow, code)
-      this.output.ping(drainMark)
-      return
-    }
-    this.isRefusing = true
-    this.output.goaway(this.lastPeerId, code)
+    this.farewell.goaway(code)
   }
 
-  /** Asks whether the peer lives: `isPingPending` until it answers. */
-  ping(): void {
-    if (this.isOver || this.isPingPending) return
-    this.isPingPending = true
-    this.output.ping(aliveMark)
+  /** One side said GOAWAY. */
+  get isGoingAway(): boolean {
+    return this.farewell.isGoingAway
   }
 
   /**
@@ -245,9 +220,16 @@ export class Session {
    * `receive` and `take`.
    */
   get isDone(): boolean {
-    if (this.isOver) return true
-    if (!this.isGoingAway || this.streams.count > 0) return false
-    return !this.#isDraining || this.isRefusing
+    return this.farewell.isDone
+  }
+
+  /** Asks whether the peer lives: `isPingPending` until it answers. */
+  ping(): void {
+    this.farewell.ping()
+  }
+
+  get isPingPending(): boolean {
+    return this.farewell.isPingPending
   }
 
   // --- Output.
@@ -300,7 +282,8 @@ export class Session {
     stream.isClosed = true
     this.sender.drop(stream)
     this.streams.remove(stream, end)
-    if (end !== End.orderly) this.inflow.dropped(stream)
+    if (end === End.orderly) this.flood.finished++
+    else this.inflow.dropped(stream)
   }
 
   closeIfDone(stream: Stream): void {
@@ -329,28 +312,5 @@ export class Session {
     this.isSettled = true
     this.output.settingsAck()
     this.owner.settled()
-  }
-
-  /** The peer answered a ping of ours. */
-  pinged(mark: number): void {
-    if (mark === aliveMark) this.isPingPending = false
-    else if (mark === drainMark && this.#isDraining) this.goaway(Code.noError)
-  }
-
-  /** GOAWAY came. */
-  peerGoesAway(lastId: number): void {
-    if (lastId > this.#peerLastId)
-      return this.guard.fail(Code.protocolError, 'GOAWAY takes back what it said')
-    this.#peerLastId = lastId
-    this.isGoingAway = true
-    if (this.role === 'client') {
-      for (const stream of this.streams.all()) {
-        if (stream.isClosed || (stream.id <= lastId && stream.hasSentHead)) continue
-        this.close(stream, End.byUs)
-        stream.owner.reset(stream, Code.refusedStream, true)
-      }
-    }
-    this.owner.goingAway()
-    return undefined
   }
 }

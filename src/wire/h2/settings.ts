@@ -21,6 +21,8 @@ export function ourSettings(role: 'client' | 'server', limits: SessionLimits): [
 
 /** Applies the settings in buf[start, end) in their order; false: one was wrong, and the session has failed. */
 export function readSettings(session: Session, buf: Buffer, start: number, end: number): boolean {
+  // Without a word there is no limit.
+  if (!session.isSettled) session.maxConcurrentStreams = maxWindow
   for (let at = start; at < end; at += 6) {
     const identifier = (buf[at]! << 8) | buf[at + 1]!
     const value = readWord(buf, at + 2)

@@ -47,5 +47,12 @@ await Promise.all(Array.from({ length: Number(workers) }, worker))
 agent.destroy()
 times.sort((a, b) => a - b)
 console.log(
-  JSON.stringify({ sent, ok, failed, versions, p99_ms: times[Math.floor(times.length * 0.99)] ?? 0 }),
+  JSON.stringify({
+    sent,
+    ok,
+    failed,
+    versions,
+    p99_ms: times[Math.floor(times.length * 0.99)] ?? 0,
+    max_ms: times.at(-1) ?? 0,
+  }),
 )

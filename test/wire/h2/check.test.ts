@@ -184,6 +184,28 @@ suite('requests', () => {
     assert.equal(fields.items[3]!.line, 'x-a: 1\r\n')
   })
 
+  test('its lines for HTTP/1.1: crumbs of cookies are one line, whatever is written again and again', () => {
+    const fields = read(
+      ...get,
+      ['x-a', '1'],
+      ['cookie', 'a=1'],
+      ['x-long', 'y'.repeat(300)],
+      ['cookie', 'b=2'],
+      ['te', 'trailers'],
+      ['cookie', 'c=3'],
+      ['x-b', ''],
+    )
+    const lines = `x-a: 1\r\ncookie: a=1; b=2; c=3\r\nx-long: ${'y'.repeat(300)}\r\nx-b: \r\n`
+    const out = Buffer.alloc(fields.bound + 3, '!')
+    for (let i = 0; i < 3; i++) {
+      const end = fields.writeLines(out, 3, (k, all) => all.name(k) === 'te')
+      assert.equal(out.toString('latin1', 3, end), lines)
+      assert.equal(out[end], 33)
+    }
+    assert.throws(() => fields.writeLines(Buffer.alloc(10), 0, () => false), RangeError)
+    assert.equal(fields.items[0]!.line, 'x-a: 1\r\n')
+  })
+
   test('a method that we do not know is answered by 501, the rest by 400', () => {
     assert.equal(faultStatus(requestFault(read(...but(':method', 'BREW')))), 501)
     assert.equal(faultStatus(requestFault(read(...but(':method', 'a b')))), 400)

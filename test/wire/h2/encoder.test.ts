@@ -222,12 +222,12 @@ test('eviction torture: tables of every small size, entries of every size', () =
   })
   const block = fc.tuple(
     fc.option(fc.constantFrom(0, 64, 150, 300, 1000, 4096), { freq: 8 }),
-    fc.array(sent, { maxLength: 12 }),
+    fc.array(sent, { maxLength: 12, size: 'max' }),
   )
   fc.assert(
     fc.property(
       fc.constantFrom(0, 33, 200, 512, 4096, 10_000),
-      fc.array(block, { minLength: 1, maxLength: 60 }),
+      fc.array(block, { minLength: 1, maxLength: 60, size: 'max' }),
       (ours, blocks) => {
         const link = new Link(ours)
         for (const [size, list] of blocks) {

@@ -1,6 +1,8 @@
 // Sessions back to back in memory, whose owners write down what they are told.
+import { HpackDecoder } from '../../../src/wire/h2/decoder.ts'
+import { HpackEncoder } from '../../../src/wire/h2/encoder.ts'
 import type { Field } from '../../../src/wire/h2/field.ts'
-import type { Fields } from '../../../src/wire/h2/fields.ts'
+import { Fields } from '../../../src/wire/h2/fields.ts'
 import { codeName } from '../../../src/wire/h2/frame.ts'
 import { defaultLimits } from '../../../src/wire/h2/limits.ts'
 import type { SessionLimits } from '../../../src/wire/h2/limits.ts'
@@ -21,7 +23,7 @@ export class Peer implements SessionOwner, StreamOwner {
   isReading = true
   onHeaders: (stream: Stream, isEnd: boolean, fields: Fields) => void = () => undefined
   onData: (stream: Stream, bytes: Buffer, isEnd: boolean) => void = () => undefined
-  onTrailers: (stream: Stream) => void = () => undefined
+  onTrailers: (stream: Stream, fields: Fields) => void = () => undefined
   onWritable: (stream: Stream) => void = () => undefined
   onReset: (stream: Stream) => void = () => undefined
 
@@ -78,7 +80,7 @@ export class Peer implements SessionOwner, StreamOwner {
 
   trailers(stream: Stream, fields: Fields): void {
     this.events.push(`${stream.id} trailers${lines(fields)}`)
-    this.onTrailers(stream)
+    this.onTrailers(stream, fields)
   }
 
   reset(stream: Stream, code: number, isUnprocessed: boolean): void {
@@ -122,6 +124,17 @@ export class Peer implements SessionOwner, StreamOwner {
   write(stream: Stream, bytes: Buffer | string, isEnd = false): boolean {
     const buf = Buffer.from(bytes)
     return this.session.data(stream, buf, 0, buf.length, isEnd)
+  }
+
+  /** Fields as they come out of a decoder. */
+  fields(head: Head): Field[] {
+    const encoder = new HpackEncoder(0)
+    const out = Buffer.alloc(65536)
+    let at = encoder.begin(out, 0)
+    for (const [name, value] of head) at = encoder.text(out, at, name, value, false)
+    const fields = new Fields()
+    new HpackDecoder({ maxFields: 100, maxListBytes: 65536, maxTableBytes: 4096 }).decode(out, 0, at, fields)
+    return kept(fields)
   }
 
   body(id: number): string {

@@ -65,7 +65,7 @@ export class ReferenceDecoder {
       if (value < full) return value
       for (let shift = 0; ; shift += 7) {
         if (at >= block.length) throw new Error('truncated')
-        if (shift > 28) throw new Error('integer')
+        if (shift > 21) throw new Error('integer')
         const byte = block[at++]!
         value += (byte & 127) * 2 ** shift
         if (value > 2 ** 24) throw new Error('integer')

@@ -1,0 +1,127 @@
+// Proxies of real hosts are reloaded, restarted and upgraded while callers never stop.
+import assert from 'node:assert/strict'
+import { appendFileSync, cpSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { Lab } from './lab.ts'
+import { Mesh } from './mesh.ts'
+import { addUser, loadFrom, startWeb } from './service.ts'
+import type { LoadResult } from './service.ts'
+import { sleep, until } from './shell.ts'
+
+const url = 'http://web.default.mesh:8080/'
+const user = 'shop'
+const web = 'web,port=8080,protocol=http,unit=web.service'
+const unit = 'meshctl-proxy.service'
+const hosts = ['vm1', 'vm2'] as const
+let lab: Lab
+let mesh: Mesh
+
+before(async () => {
+  lab = await Lab.up({ name: `upgrade-${process.pid}`, hosts: ['control', ...hosts] })
+  mesh = new Mesh(lab)
+  await Promise.all([startWeb(lab, 'vm2'), addUser(lab, 'vm1', user)])
+  await mesh.init('control')
+  await mesh.mustJoin('vm2', [web])
+  await mesh.mustJoin('vm1', ['shop,user=shop'])
+  await answers()
+})
+after(async () => await lab.destroy())
+
+async function answers(): Promise<void> {
+  await until('the client to reach web', async () => {
+    const done = await lab.enter('vm1', `curl -s -m 5 ${url}`, { user })
+    return done.stdout.startsWith('web v1')
+  })
+}
+
+async function mainPid(host: string): Promise<number> {
+  return Number(await lab.do(host, `systemctl show -P MainPID ${unit}`))
+}
+
+/** Command lines of all processes of the proxy's user. */
+async function processes(host: string): Promise<string[]> {
+  const text = await lab.do(
+    host,
+    `for p in /proc/[0-9]*; do [ "$(stat -c %U $p 2>/dev/null)" != meshctl-proxy ] || { tr '\\0' ' ' < $p/cmdline; echo; }; done`,
+  )
+  return text.split('\n').filter((line) => line.includes('proxy.js'))
+}
+
+/** Callers that never stop while `what` is done. */
+async function under(seconds: number, what: () => Promise<void>): Promise<LoadResult> {
+  const load = loadFrom(lab, 'vm1', { user, url, seconds, workers: 8 })
+  await sleep(2000)
+  await what()
+  const result = await load
+  assert.ok(result.ok > 500)
+  return result
+}
+
+test('reloads of both proxies under load: no request fails or waits, what is slow ends', async (t) => {
+  const before = await Promise.all(hosts.map(mainPid))
+  const result = await under(14, async () => {
+    const slow = lab.do('vm1', `curl -s -m 20 '${url}slow?ms=8000'`, { user })
+    for (const host of ['vm2', 'vm1', 'vm2', 'vm1']) await lab.do(host, `systemctl reload ${unit}`)
+    assert.match(await slow, /^web v1/)
+  })
+  t.diagnostic(`max ${result.max_ms} ms, p99 ${result.p99_ms} ms of ${result.ok}`)
+  assert.deepEqual(result.failed, [])
+  assert.ok(result.max_ms < 2000, `${result.max_ms} ms`)
+  const now = await Promise.all(hosts.map(mainPid))
+  assert.ok(now.every((pid, at) => pid > 0 && pid !== before[at]))
+  for (const host of hosts) {
+    assert.match(
+      await lab.do(host, `systemctl show -P NRestarts -P ActiveState ${unit}`),
+      /active\n0|0\nactive/,
+    )
+    // The old generations end: one supervisor and its workers are left.
+    await until('the old ones to end', async () => {
+      const lines = await processes(host)
+      return lines.filter((line) => !line.includes('--worker')).length === 1
+    })
+    assert.doesNotMatch(await lab.do(host, `journalctl -b -u ${unit}`), /not our child/)
+  }
+})
+
+test('a supervisor that took over and is killed comes back: systemd looks after it', async () => {
+  const pid = await mainPid('vm2')
+  await lab.do('vm2', `kill -9 ${pid}`)
+  await until('a new supervisor', async () => {
+    const now = await mainPid('vm2')
+    return now > 0 && now !== pid
+  })
+  await answers()
+})
+
+test('an upgrade by join under load: another release serves, no request fails', async (t) => {
+  const next = join(lab.dir, 'work/next')
+  cpSync(dirname(mesh.program), next, { recursive: true })
+  appendFileSync(join(next, 'proxy.js'), '// another release\n')
+  const upgrade = new Mesh(lab, join(next, 'cli.js'))
+  const before = await lab.do('vm2', 'readlink /opt/meshctl/current')
+  const result = await under(40, async () => {
+    await upgrade.mustJoin('vm2', [web])
+    await upgrade.mustJoin('vm1', ['shop,user=shop'])
+  })
+  t.diagnostic(`max ${result.max_ms} ms, p99 ${result.p99_ms} ms of ${result.ok}`)
+  assert.deepEqual(result.failed, [])
+  for (const host of hosts) {
+    const now = (await lab.do(host, 'readlink /opt/meshctl/current')).trim()
+    assert.notEqual(now, before.trim())
+    const running = (await processes(host)).filter((line) => line.includes('--worker'))
+    assert.ok(
+      running.some((line) => line.includes(`/opt/meshctl/${now}/proxy.js`)),
+      running.join('\n'),
+    )
+  }
+})
+
+test('a restart under load: callers wait, no request fails', async (t) => {
+  const result = await under(12, async () => {
+    await lab.do('vm2', `systemctl restart ${unit}`)
+    await lab.do('vm1', `systemctl restart ${unit}`)
+  })
+  t.diagnostic(`max ${result.max_ms} ms, p99 ${result.p99_ms} ms of ${result.ok}`)
+  assert.deepEqual(result.failed, [])
+})
