@@ -15,8 +15,7 @@ const known: readonly string[] = (
   'strict-transport-security traceparent tracestate trailer upgrade-insecure-requests user-agent vary via ' +
   'www-authenticate x-b3-sampled x-b3-spanid x-b3-traceid x-content-type-options x-envoy-attempt-count ' +
   'x-forwarded-client-cert x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto x-powered-by ' +
-  'x-real-ip x-request-id x-meshctl-protocol x-meshctl-reason grpc-accept-encoding grpc-encoding grpc-message ' +
-  'grpc-status grpc-timeout'
+  'x-real-ip x-request-id x-meshctl-protocol x-meshctl-reason'
 ).split(' ')
 
 /** Places in `known` of the names that the parser acts upon; 0 is a name that is not interned. */

@@ -2,10 +2,9 @@
 // composed in one standing buffer.
 import { createHash, randomBytes } from 'node:crypto'
 import type { Connection } from '../../net/connection.ts'
-import { fieldOf } from '../../wire/h2/field.ts'
-import type { Field } from '../../wire/h2/field.ts'
 import { Fields } from '../../wire/h2/fields.ts'
 import type { Head } from '../../wire/head.ts'
+import { Name } from '../../wire/names.ts'
 import type { Headers } from '../chain/ends.ts'
 import type { Exchange } from '../chain/exchange.ts'
 import { phraseOf } from '../chain/reply.ts'
@@ -37,14 +36,12 @@ export function flushResponse(): boolean {
   return connection.write(copyOf(waitingBytes))
 }
 
-const cookieId = fieldOf('cookie', '').id
-
 let drops: readonly string[] | null = null
 
 /** The request head for upstream, in a buffer of its own. */
 export function composeRequest(x: Exchange, head: Headers): Buffer {
   flushResponse()
-  room(x.path.length + boundOf(head) + sizeOf(x.requestAdds))
+  room(x.path.length + head.bound + sizeOf(x.requestAdds))
   let at = put(x.method, 0)
   scratch[at++] = 32
   at = put(x.path, at)
@@ -52,7 +49,7 @@ export function composeRequest(x: Exchange, head: Headers): Buffer {
   drops = x.requestDrops
   if (head instanceof Fields) {
     at = field('host', head.authority === '' ? x.authority : head.authority, at)
-    at = putFields(head, at, dropRequestField)
+    at = head.writeLines(scratch, at, dropRequestField)
   } else at = head.writeLines(scratch, at, dropRequest)
   if (x.isNewId) at = field('x-request-id', x.requestId, at)
   at = fields(x.requestAdds, at)
@@ -89,14 +86,14 @@ export function writeResponse(
   const isLarge = bytes > gatherLimit
   const status = x.status === 101 && head.status === 200 ? 101 : head.status
   const phrase = head instanceof Fields ? phraseOf(status) : head.reason
-  room(phrase.length + boundOf(head) + sizeOf(x.responseAdds) + (isLarge ? 0 : bytes))
+  room(phrase.length + head.bound + sizeOf(x.responseAdds) + (isLarge ? 0 : bytes))
   let at = put('HTTP/1.1 ', 0)
   at = status === 200 ? put('200 ', at) : put(`${status} `, at)
   at = put(phrase, at)
   at = put('\r\n', at)
   // A peer proxy may say what only meshctl says; an application may not.
   const isFromMesh = x.endpoint?.config.via === 'link'
-  if (head instanceof Fields) at = putFields(head, at, isFromMesh ? dropNothing : isMeshField)
+  if (head instanceof Fields) at = head.writeLines(scratch, at, isFromMesh ? dropNothing : dropMeshField)
   else at = head.writeLines(scratch, at, isFromMesh ? endsHereFrom : endsHere)
   at = fields(x.responseAdds, at)
   if (status === 101) at = switching(x, head, at)
@@ -197,29 +194,18 @@ function dropRequest(i: number, head: Head): boolean {
   return endsHere(i, head) || (drops !== null && drops.includes(head.name(i)))
 }
 
-function dropRequestField(field: Field): boolean {
-  return isMeshField(field) || field.name === 'host' || (drops !== null && drops.includes(field.name))
+function dropRequestField(i: number, fields: Fields): boolean {
+  const field = fields.items[i]!
+  if (isMeshField(field) || field.id === Name.host || field.id === Name.te) return true
+  return drops !== null && drops.includes(field.name)
+}
+
+function dropMeshField(i: number, fields: Fields): boolean {
+  return isMeshField(fields.items[i]!)
 }
 
 function dropNothing(): boolean {
   return false
-}
-
-function boundOf(head: Headers): number {
-  return head instanceof Fields ? head.size : head.bound
-}
-
-/** Fields of HTTP/2 as lines. Crumbs of a cookie become one line again (RFC 9113 8.2.3). */
-function putFields(head: Fields, at: number, drop: (field: Field) => boolean): number {
-  const { items, count } = head
-  let cookies = 0
-  for (let i = 0; i < count; i++) {
-    const item = items[i]!
-    if (drop(item)) continue
-    if (item.id === cookieId && ++cookies > 1) continue
-    at = item.id === cookieId ? field('cookie', head.get('cookie')!, at) : put(item.line, at)
-  }
-  return at
 }
 
 /** One-byte text into scratch, where `room` was made; returns the place behind it. */
