@@ -32,7 +32,7 @@ const usage = `npm run bench -- [options]
   --seconds N             of each measurement; default 5
   --json FILE             also write all measurements and ratios there
   --system NAME[,NAME]    ${systemNames.join(' ')}; default all
-  --hop h1|h2             what HAProxy and Envoy speak between their hops;
+  --hop h1|h2|both        what HAProxy and Envoy speak between their hops;
                           default: the faster of the two in each scenario`
 
 const { values } = parseArgs({
@@ -64,7 +64,8 @@ async function main(): Promise<void> {
   const systems = values.system === undefined ? null : chosen('system', values.system, systemNames)
   const [rounds, seconds] = [count(values.rounds, '--rounds'), count(values.seconds, '--seconds')]
   const { hop } = values
-  if (hop !== undefined && hop !== 'h1' && hop !== 'h2') throw new Error('--hop must be h1 or h2')
+  if (hop !== undefined && hop !== 'h1' && hop !== 'h2' && hop !== 'both')
+    throw new Error('--hop must be h1, h2 or both')
   ensure('bench', say)
   await build()
   const place = new Place()

@@ -19,7 +19,7 @@ export interface Plan {
   /** Only these systems; null: all. */
   readonly systems: readonly string[] | null
   /** What all peers that can choose speak between their hops; null: what each scenario says. */
-  readonly hop: Hop | null
+  readonly hop: Hop | 'both' | null
   readonly say: (line: string) => void
   /** Told of what is not measured, and why. */
   readonly without: (scenario: string, system: string, why: unknown) => void
@@ -35,6 +35,7 @@ export const systemNames = [
 
 interface Entry {
   readonly scenario: Scenario
+  readonly label: string
   readonly system: System
 }
 
@@ -87,16 +88,20 @@ export async function measureGroup(plan: Plan, { lead, parts }: Group): Promise<
     for (const { scenario, systems } of parts) {
       for (const name of systems) {
         if (plan.systems !== null && !plan.systems.includes(name)) continue
-        say(`${scenario.name}: starting ${name}`)
-        try {
-          entries.push({ scenario, system: await startSystem(plan, scenario, name, backend.port) })
-        } catch (error) {
-          plan.without(scenario.name, name, error)
+        for (const hop of hopsOf(plan, scenario, name)) {
+          const label = plan.hop === 'both' && 'haproxy envoy'.includes(name) ? `${name}-${hop}` : name
+          say(`${scenario.name}: starting ${label}`)
+          try {
+            const system = await startSystem(plan, scenario, name, backend.port, hop)
+            entries.push({ scenario, label, system })
+          } catch (error) {
+            plan.without(scenario.name, label, error)
+          }
         }
       }
     }
-    attempt(plan, entries, ({ scenario, system }) => {
-      say(`${scenario.name}: warming ${system.name}`)
+    attempt(plan, entries, ({ scenario, label, system }) => {
+      say(`${scenario.name}: warming ${label}`)
       scenario.load(place, system.at, warmSeconds, [])
     })
     const runs: Run[] = []
@@ -117,7 +122,7 @@ function attempt(plan: Plan, entries: Entry[], act: (entry: Entry) => void): voi
     try {
       act(entry)
     } catch (error) {
-      plan.without(entry.scenario.name, entry.system.name, error)
+      plan.without(entry.scenario.name, entry.label, error)
       entry.system.stop()
       failed.push(entry)
     }
@@ -125,18 +130,18 @@ function attempt(plan: Plan, entries: Entry[], act: (entry: Entry) => void): voi
   for (const entry of failed) entries.splice(entries.indexOf(entry), 1)
 }
 
-function measure({ place, seconds, say }: Plan, { scenario, system }: Entry, round: number): Run {
-  const { name, at, pids } = system
+function measure({ place, seconds, say }: Plan, { scenario, label, system }: Entry, round: number): Run {
+  const { at, pids } = system
   const before = cpu(pids)
   const { count, rps, p50_ms, p99_ms, p999_ms, cpu_us } = scenario.load(place, at, seconds, pids)
   const hops = Math.max(1, pids.length)
   const spent = (cpu_us ?? cpu(pids) - before) / count / hops
   say(
-    `${scenario.name} round ${round} ${name}: ${spent.toFixed(1)} µs per ${scenario.per} and hop, ${rps.toFixed(0)}/s`,
+    `${scenario.name} round ${round} ${label}: ${spent.toFixed(1)} µs per ${scenario.per} and hop, ${rps.toFixed(0)}/s`,
   )
   return {
     scenario: scenario.name,
-    system: name,
+    system: label,
     round,
     cpu_us_per_request: Math.round(spent * 100) / 100,
     rps: Math.round(rps * 10) / 10,
@@ -147,15 +152,21 @@ function measure({ place, seconds, say }: Plan, { scenario, system }: Entry, rou
   }
 }
 
-export function settingOf(plan: Plan, scenario: Scenario, backendPort: number, hop: Hop): Setting {
-  return {
-    place: plan.place,
-    secrets: plan.secrets,
-    backendPort,
-    kind: scenario.kind,
-    hop: plan.hop ?? hop,
-    probe: (place, at) => scenario.probe(place, at),
-  }
+/** What a system speaks between its hops: one way, or both in turn for those that can choose. */
+function hopsOf({ hop }: Plan, { kind, hops }: Scenario, name: SystemName): readonly Hop[] {
+  if (name !== 'haproxy' && name !== 'envoy') return ['h1']
+  if (kind === 'grpc' || kind === 'tcp') return [hops[name]]
+  return hop === 'both' ? ['h1', 'h2'] : [hop ?? hops[name]]
+}
+
+export function settingOf(
+  { place, secrets }: Plan,
+  scenario: Scenario,
+  backendPort: number,
+  hop: Hop,
+): Setting {
+  const { kind, probe } = scenario
+  return { place, secrets, backendPort, kind, hop, probe }
 }
 
 export function startSystem(
@@ -163,18 +174,19 @@ export function startSystem(
   scenario: Scenario,
   name: SystemName,
   backendPort: number,
+  hop: Hop,
 ): Promise<System> {
-  const setting = (hop: Hop): Setting => settingOf(plan, scenario, backendPort, hop)
+  const setting = settingOf(plan, scenario, backendPort, hop)
   switch (name) {
     case 'direct':
-      return startDirect(setting('h1'))
+      return startDirect(setting)
     case 'meshctl':
-      return startMeshctl(setting('h2'), scenario.mesh)
+      return startMeshctl(setting, scenario.mesh)
     case 'nginx':
-      return startNginx(setting('h1'), plan.say)
+      return startNginx(setting, plan.say)
     case 'haproxy':
-      return startHaproxy(setting(scenario.hops.haproxy), plan.say)
+      return startHaproxy(setting, plan.say)
     case 'envoy':
-      return startEnvoy(setting(scenario.hops.envoy), plan.say)
+      return startEnvoy(setting, plan.say)
   }
 }

@@ -27,7 +27,7 @@ export async function measureMemory(plan: Plan): Promise<Run[]> {
       for (const name of systemNames) {
         if (name === 'direct' || (plan.systems !== null && !plan.systems.includes(name))) continue
         try {
-          const system = await startSystem(plan, c32, name, backend.port)
+          const system = await startSystem(plan, c32, name, backend.port, 'h2')
           const found = await ofConnections(place, system).finally(() => system.stop())
           const more = name === 'meshctl' ? await ofLinks(plan, backend.port) : {}
           runs.push({ scenario: 'memory', system: name, round, ...none, ...found, ...more })

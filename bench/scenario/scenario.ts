@@ -41,7 +41,7 @@ export interface Scenario {
   /** Starts it on the server's side. */
   backend(place: Place): Backend
   /** One exchange, checked in full; throws what is wrong. */
-  probe(place: Place, at: At): void
+  readonly probe: (place: Place, at: At) => void
   /** Any failed exchange spoils the measurement, so it throws. */
   load(place: Place, at: At, seconds: number, pids: readonly number[]): Load
 }

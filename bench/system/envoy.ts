@@ -7,26 +7,30 @@ import { ids } from '../certs.ts'
 import { addresses, cores, type Side } from '../place.ts'
 import { type Hop, type Kind, ready, type Setting, type System } from './system.ts'
 
-const linkPort = 8445
-const clientPort = 8083
-const adminPorts: Record<Side, number> = { client: 9901, server: 9902 }
+/** Two may stand beside each other, one for each way to speak between the hops. */
+const ports = {
+  h1: { link: 8445, client: 8083, admin: 9901 },
+  h2: { link: 8455, client: 8093, admin: 9911 },
+} as const satisfies Record<Hop, unknown>
 const api = 'type.googleapis.com/envoy.extensions'
 
 type Json = string | number | boolean | { readonly [key: string]: Json } | readonly Json[]
 
 export async function startEnvoy(setting: Setting, say: (line: string) => void): Promise<System> {
   const { place, kind, hop, backendPort } = setting
+  const { link: linkPort, client: clientPort, admin } = ports[hop]
+  const name = `envoy-${hop}`
   const binary = fetched(say)
   const start = (side: Side, listener: Json, cluster: Json): number => {
     const config = place.file(
-      `envoy-${side}.json`,
+      `${name}-${side}.json`,
       JSON.stringify({
-        admin: { address: address('127.0.0.1', adminPorts[side]) },
+        admin: { address: address('127.0.0.1', admin) },
         static_resources: { listeners: [listener], clusters: [cluster] },
       }),
     )
     const args = ['-c', config, '--concurrency', '1', '--disable-hot-restart', '-l', 'error']
-    return place.start(`envoy-${side}`, side, cores.proxy, binary, ...args)
+    return place.start(`${name}-${side}`, side, cores.proxy, binary, ...args)
   }
   const link: Hop = kind === 'grpc' ? 'h2' : hop
   const app: Hop = kind === 'grpc' ? 'h2' : 'h1'
@@ -52,7 +56,7 @@ export async function startEnvoy(setting: Setting, say: (line: string) => void):
       cluster('127.0.0.1', backendPort, kind, app, {}),
     ),
   ]
-  return ready(setting, 'envoy', 'envoy', { host: '127.0.0.1', port: clientPort }, pids)
+  return ready(setting, 'envoy', name, { host: '127.0.0.1', port: clientPort }, pids)
 }
 
 function fetched(say: (line: string) => void): string {
@@ -74,7 +78,7 @@ const socket = (type: string, config: { readonly [key: string]: Json }): Json =>
   typed_config: { '@type': `${api}.transport_sockets.${type}`, ...config },
 })
 
-function tls({ place, secrets }: Setting, side: Side, peer: string, alpn: readonly string[]): Json {
+function tls({ place, secrets, hop }: Setting, side: Side, peer: string, alpn: readonly string[]): Json {
   const leaf = secrets[side].leafs.at(-1)
   if (leaf === undefined) throw new Error('no certificate')
   return {
@@ -82,12 +86,12 @@ function tls({ place, secrets }: Setting, side: Side, peer: string, alpn: readon
     alpn_protocols: alpn,
     tls_certificates: [
       {
-        certificate_chain: { filename: place.file(`envoy-${side}/chain.pem`, leaf.chain) },
-        private_key: { filename: place.file(`envoy-${side}/key.pem`, leaf.key) },
+        certificate_chain: { filename: place.file(`envoy-${hop}-${side}/chain.pem`, leaf.chain) },
+        private_key: { filename: place.file(`envoy-${hop}-${side}/key.pem`, leaf.key) },
       },
     ],
     validation_context: {
-      trusted_ca: { filename: place.file(`envoy-${side}/roots.pem`, secrets[side].roots) },
+      trusted_ca: { filename: place.file(`envoy-${hop}-${side}/roots.pem`, secrets[side].roots) },
       match_typed_subject_alt_names: [{ san_type: 'URI', matcher: { exact: peer } }],
     },
   }

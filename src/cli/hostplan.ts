@@ -86,6 +86,24 @@ export function checkJoinFlags(flags: JoinFlags, targets: readonly string[]): vo
   if (bad.length > 1) throw new MeshError('MSH0101', `${bad.length} flags are wrong`, { details: bad })
 }
 
+/** Throws MSH0101 where a PROXY header would be left to the application: nobody of ours would see the connection. */
+export function checkAccepting(
+  flags: Pick<JoinFlags, 'inbound' | 'capture'>,
+  services: readonly ServiceDeclaration[],
+): void {
+  if (flags.inbound && flags.capture !== 'off') return
+  const one = services.find(({ proxyProtocol }) => proxyProtocol === 'accept' || proxyProtocol === 'both')
+  if (one === undefined) return
+  const flag = flags.inbound ? '--capture off' : '--no-inbound'
+  throw new MeshError(
+    'MSH0101',
+    `${one.name}: proxy-protocol=${one.proxyProtocol} means nothing with ${flag}`,
+    {
+      hint: 'connections from outside the mesh would reach the application directly',
+    },
+  )
+}
+
 function isCidr(text: string): boolean {
   const [address = '', bits, more] = text.split('/')
   const family = isIP(address)

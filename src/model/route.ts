@@ -229,6 +229,8 @@ export function unsetRoute(
     // Traffic policies were written by hand and are about more than routes.
     return { virtualService: null, destinationRule: plain ? null : destinationRule }
   }
+  if (selector.sni.length > 0 && (selector.match !== null || selector.rule !== null))
+    throw new MeshError('MSH0101', '--sni goes with no other match', { hint: 'take out one rule at a time' })
   if (virtualService === null) return before
   const { http = [], tls = [], ...others } = virtualService.spec
   const byName = selector.sni.length > 0

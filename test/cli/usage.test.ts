@@ -71,6 +71,10 @@ test('bad usage: status 64, what, how to mend it, and a code', async () => {
     [['join'], /missing required argument/],
     [['join', 'a', 'b', '--name', 'x', '--address', 'y'], /3 flags are wrong/],
     [['join', 'vm1', '--exclude-cidr', '10.0.0.0/33'], /no network/],
+    [
+      ['join', 'vm1', '--no-inbound', '--service', 'web,port=1,proxy-protocol=accept'],
+      /proxy-protocol=accept means nothing with --no-inbound/,
+    ],
     [['logs', 'vm1', '--access', '--proxy'], /a log of its own/],
     [['init'], /--mesh is needed/],
     [['init', 'demo'], /--control is needed/],

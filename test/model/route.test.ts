@@ -164,6 +164,9 @@ test('TLS is routed by server name: narrow names go first, the rest still arrive
   assert.equal(names(setRoute(web, 'tls', split('v1'), third)).at(-1), 'sni * v1')
   const one = unsetRoute({ match: null, sni: ['*.SHOP.test'], rule: null }, third)
   assert.deepEqual(names(one), all.toSpliced(1, 1))
+  assert.throws(() => unsetRoute({ match: { port: 1 }, sni: ['other.test'], rule: null }, third), {
+    code: 'MSH0101',
+  })
   // A sniffed port keeps what it has for other protocols.
   const auto = setRoute(web, 'auto', change(['a.test'], 'v2'), setRoute(web, 'auto', split('v1'), none))
   const { http, tls, tcp } = auto.virtualService.spec

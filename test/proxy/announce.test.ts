@@ -129,6 +129,17 @@ test('accept: without a header there is no service', async (t) => {
   for (const line of instance.lines) assert.deepEqual([line.flags, line.detail], ['DPE', 'no PROXY header'])
 })
 
+test('accept: a header that does not come is not waited for', async (t) => {
+  const proxyProtocol = { accept: true, send: false }
+  const options = { protocol: 'http', proxyProtocol, settings: { headTimeout: 50 } } as const
+  const instance = await instanceOf(t, echo(), options)
+  await new Client(t, instance.inboundPort).untilClosed()
+  await new Client(t, instance.inboundPort).send('PROXY TC').untilClosed()
+  await eventually(() => instance.lines.length === 2, 'the lines')
+  for (const { detail } of instance.lines) assert.equal(detail, 'no PROXY header in time')
+  assert.equal(await instance.engine.drain(1000), 0)
+})
+
 test('accept: HTTP is told where it comes from, behind what the client claims', async (t) => {
   for (const protocol of ['http', 'auto'] as const) {
     const options = { protocol, proxyProtocol: { accept: true, send: false } } as const

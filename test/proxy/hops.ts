@@ -170,6 +170,7 @@ export interface InstanceOptions {
   readonly proxyProtocol?: { readonly accept: boolean; readonly send: boolean }
   readonly spiffe?: string
   readonly secrets?: Secrets
+  readonly settings?: Partial<Settings>
 }
 
 /** One host with one instance of `web`. */
@@ -218,7 +219,11 @@ export class Instance extends Node {
       mtls: this.options.mtls ?? 'permissive',
       ...(this.options.proxyProtocol === undefined ? {} : { proxyProtocol: this.options.proxyProtocol }),
     }
-    return snapshotOf({ identities: [hostIdentity, identity], inbound: [inbound] })
+    return snapshotOf({
+      identities: [hostIdentity, identity],
+      inbound: [inbound],
+      settings: { ...settings, ...this.options.settings },
+    })
   }
 
   endpoint(): Endpoint {

@@ -6,7 +6,7 @@ import { declareServices } from '../../model/declaration.ts'
 import { printProblem, refuse } from '../../model/problem.ts'
 import type { ServiceDeclaration } from '../../model/service.ts'
 import { collect, examples, subcommand, type Cli } from '../cli.ts'
-import { checkJoinFlags, type JoinFlags } from '../hostplan.ts'
+import { checkAccepting, checkJoinFlags, type JoinFlags } from '../hostplan.ts'
 import { addSshFlags, collectPort, readCount, type SshFlags } from '../remote.ts'
 
 export interface JoinCommandFlags extends JoinFlags, SshFlags {
@@ -80,6 +80,7 @@ export function register(program: Command, cli: Cli): void {
       throw new MeshError('MSH0101', '--no-services excludes --service and --services-file')
     // Nothing said: a host that is joined keeps what it has.
     const services = declared || !flags.services ? await readServices(cli, flags) : null
+    checkAccepting(flags, services ?? [])
     const { joinHosts } = await import('../joining.ts')
     await joinHosts(cli, targets, flags, services)
   })

@@ -1,7 +1,7 @@
 // The rules of windows, streams and responses, broken on purpose.
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
-import { Code, Type } from '../../../src/wire/h2/frame.ts'
+import { Code, Flag, Type } from '../../../src/wire/h2/frame.ts'
 import { defaultLimits } from '../../../src/wire/h2/limits.ts'
 import { Peer } from './pair.ts'
 import { Victim, field, frame, get, post, whole, word } from './victim.ts'
@@ -53,9 +53,35 @@ suite('windows', () => {
     const victim = new Victim({ connectionWindow: 100_000 })
     victim.onHeaders = (stream) => victim.session.reset(stream, Code.cancel)
     victim.send(frame(1, 4, 1, post))
+    victim.isTaken = false
     for (let i = 0; i < 100; i++) victim.send(frame(Type.data, 0, 1, Buffer.alloc(16384)))
+    // Every four of them fill half of the window.
+    const renewed = frame(Type.windowUpdate, 0, 0, word(4 * 16384))
+    assert.deepEqual(victim.session.take(), Buffer.concat(Array.from({ length: 25 }, () => renewed)))
     assert.equal(victim.end, 'alive')
     assert.deepEqual(victim.told(), ['1 headers POST https://web/'])
+  })
+
+  test('padding is given back without a reader', () => {
+    const victim = new Victim({ streamWindow: 65535, connectionWindow: 65535 })
+    victim.isReading = false
+    victim.send(frame(1, 4, 1, post))
+    const padded = frame(Type.data, Flag.padded, 1, Buffer.concat([Buffer.from([255, 1]), Buffer.alloc(255)]))
+    for (let i = 0; i < 1000; i++) victim.send(padded)
+    assert.deepEqual(victim.told(), ['1 headers POST https://web/', '1 data 1000'])
+  })
+
+  test('until our SETTINGS are read the peer may use the default window, then no more than ours', () => {
+    const chunk = Buffer.alloc(16384)
+    const victim = new Victim({ streamWindow: 20_000 })
+    victim.isReading = false
+    victim.send(frame(1, 4, 1, post), frame(Type.data, 0, 1, chunk), frame(Type.data, 0, 1, chunk))
+    victim.send(frame(Type.settings, Flag.ack, 0))
+    assert.equal(victim.told().at(-1), '1 data 32768')
+    victim.send(frame(Type.data, 0, 1, [1]))
+    assert.equal(victim.told().at(-1), '1 reset flow_control_error')
+    victim.send(frame(1, 4, 3, post), frame(Type.data, 0, 3, chunk), frame(Type.data, 0, 3, chunk))
+    assert.equal(victim.told().at(-1), '3 reset flow_control_error')
   })
 })
 
@@ -100,6 +126,23 @@ suite('rules of streams', () => {
     const closed = frame(Type.rstStream, 0, 1, word(Code.streamClosed))
     assert.deepEqual(victim.session.take(), Buffer.concat([closed, closed]))
   })
+})
+
+test('what follows a request that was refused is ignored', () => {
+  const trailers = field('x-sum', '1')
+  const full = new Victim({ maxConcurrentStreams: 0 })
+  full.isTaken = false
+  full.send(frame(1, 4, 1, post), frame(0, 0, 1, [1]), frame(1, 5, 1, trailers))
+  assert.deepEqual(full.session.take(), frame(3, 0, 1, word(Code.refusedStream)))
+  const strict = new Victim()
+  strict.isTaken = false
+  strict.send(
+    frame(1, 4, 1, Buffer.concat([post, field('Upper', 'x')])),
+    frame(0, 0, 1, [1]),
+    frame(1, 5, 1, trailers),
+  )
+  assert.deepEqual(strict.session.take(), frame(3, 0, 1, word(Code.protocolError)))
+  assert.deepEqual([...full.events, ...strict.events], ['refused name'])
 })
 
 suite('servers that mean harm', () => {

@@ -4,8 +4,7 @@ import { suite, test } from 'node:test'
 import type { Field } from '../../../src/wire/h2/field.ts'
 import { Code } from '../../../src/wire/h2/frame.ts'
 import type { Stream } from '../../../src/wire/h2/stream.ts'
-import { kept, pair, pass, settle } from './pair.ts'
-import type { Peer } from './pair.ts'
+import { Peer, kept, pair, pass, settle } from './pair.ts'
 
 /** The server's side of the client's last request. */
 function taken(server: Peer, client: Peer): Stream {
@@ -301,6 +300,31 @@ suite('ends', () => {
     assert.deepEqual(client.told(), ['3 reset refused_stream unprocessed', 'going away'])
     pass(client, server)
     assert.equal(server.session.openStreams, 1)
+  })
+
+  test('a request that was not written yet when GOAWAY came is not written', () => {
+    const { client, server } = pair()
+    const stream = client.session.open(client, 'GET')
+    server.session.goaway(Code.noError)
+    pass(server, client)
+    assert.deepEqual(client.told(), ['1 reset refused_stream unprocessed', 'going away'])
+    assert.equal(client.head(stream, []), false)
+  })
+
+  test('streams are limited by what the peer says, and before by a hundred', () => {
+    const client = new Peer('client')
+    for (let i = 0; i < 100; i++) client.request()
+    assert.equal(client.session.canOpen, false)
+    // SETTINGS without a word about it.
+    client.session.receive(Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]), 0, 9, 0)
+    assert.equal(client.session.canOpen, true)
+  })
+
+  test('heads are written in the order of opening', () => {
+    const { client } = pair()
+    const first = client.session.open(client, 'GET')
+    client.request()
+    assert.throws(() => client.head(first, []), /order/)
   })
 
   test('the end of the connection resets every stream', () => {
