@@ -15,6 +15,9 @@ export const Kind = {
   unknowns: 8,
 } as const
 
+/** Numbers kept for each kind. */
+const stride = 4
+
 const kinds = Object.keys(Kind) as (keyof typeof Kind)[]
 
 // Tokens that one useful frame (data either way, a new stream) adds to a bucket: frames of these kinds come with it.
@@ -30,33 +33,31 @@ export class Flood {
   /** Streams that ended in order. */
   finished: number
   readonly #rates: readonly Rate[]
-  readonly #tokens: Float64Array
-  readonly #times: Float64Array
-  readonly #usefuls: Float64Array
-  readonly #finisheds: Float64Array
+  /** For each kind: tokens left, and the time and the two counts above when they were filled up last. */
+  readonly #buckets: Float64Array
 
   constructor(limits: FloodLimits) {
     this.useful = 0
     this.finished = 0
     this.#rates = kinds.map((kind) => limits[kind])
-    this.#tokens = Float64Array.from(this.#rates, (rate) => rate.burst)
-    this.#times = new Float64Array(kinds.length)
-    this.#usefuls = new Float64Array(kinds.length)
-    this.#finisheds = new Float64Array(kinds.length)
+    this.#buckets = new Float64Array(kinds.length * stride)
+    for (const [kind, rate] of this.#rates.entries()) this.#buckets[kind * stride] = rate.burst
   }
 
   /** Takes one frame of this kind down; true: it is one too many. `now` in milliseconds of a clock that never goes back. */
   isOver(kind: number, now: number): boolean {
     const rate = this.#rates[kind]!
+    const buckets = this.#buckets
+    const at = kind * stride
     const gained =
-      ((now - this.#times[kind]!) * rate.perSecond) / 1000 +
-      (this.useful - this.#usefuls[kind]!) * perUseful[kind]! +
-      (this.finished - this.#finisheds[kind]!) * perFinished[kind]!
-    this.#times[kind] = now
-    this.#usefuls[kind] = this.useful
-    this.#finisheds[kind] = this.finished
-    const tokens = Math.min(rate.burst, this.#tokens[kind]! + gained) - 1
-    this.#tokens[kind] = tokens
+      ((now - buckets[at + 1]!) * rate.perSecond) / 1000 +
+      (this.useful - buckets[at + 2]!) * perUseful[kind]! +
+      (this.finished - buckets[at + 3]!) * perFinished[kind]!
+    const tokens = Math.min(rate.burst, buckets[at]! + gained) - 1
+    buckets[at] = tokens
+    buckets[at + 1] = now
+    buckets[at + 2] = this.useful
+    buckets[at + 3] = this.finished
     return tokens < 0
   }
 }

@@ -6,7 +6,7 @@ import { Kind } from './flood.ts'
 import { Code } from './frame.ts'
 import type { Session } from './session.ts'
 import type { Stream } from './stream.ts'
-import { End, memory } from './table.ts'
+import { End } from './table.ts'
 
 export class Guard {
   readonly #session: Session
@@ -45,13 +45,11 @@ export class Guard {
   late(id: number): void {
     const session = this.#session
     if (session.isIdle(id)) return this.fail(Code.protocolError, 'frame on an idle stream')
-    const end = session.streams.endOf(id)
+    const end = session.streams.endOf(id, session.lastId)
     // It was on its way when we reset the stream.
     if (end === End.byUs) return undefined
     if (end === End.orderly) return this.fail(Code.streamClosed, 'frame behind the end of its stream')
-    if (end === End.unknown && session.lastId - id < 2 * memory) {
-      return this.fail(Code.protocolError, 'stream id going backwards')
-    }
+    if (end === End.never) return this.fail(Code.protocolError, 'stream id going backwards')
     if (!this.#isTooFaulty()) session.output.rstStream(id, Code.streamClosed)
     return undefined
   }

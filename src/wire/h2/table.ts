@@ -3,19 +3,19 @@
 import type { Stream } from './stream.ts'
 
 /** Slots at the beginning; they double whenever the streams are twice as many. */
-const fewSlots = 32
+const fewSlots = 16
 /** How many ids back the end of a stream is remembered. */
-export const memory = 256
+const memory = 128
 
 /** How a stream ended. */
 export const End = {
-  /** Never opened, or too long ago. */
-  unknown: 0,
+  /** It never was opened, though a later one was. */
+  never: 0,
   /** Both sides sent their end. */
   orderly: 1,
   /** The peer reset it. */
   byPeer: 2,
-  /** We reset it: the peer may not know yet. */
+  /** We reset it: the peer may not know yet. Or it ended so long ago that nobody remembers how. */
   byUs: 3,
 } as const
 
@@ -23,15 +23,14 @@ export class StreamTable {
   count: number
   #slots: (Stream | null)[]
   #mask: number
-  readonly #endedIds: Int32Array
-  readonly #ends: Uint8Array
+  /** Half of the id and, in the two lowest bits, how it ended. */
+  readonly #ends: Uint32Array
 
   constructor() {
     this.count = 0
     this.#slots = Array.from({ length: fewSlots }, () => null)
     this.#mask = fewSlots - 1
-    this.#endedIds = new Int32Array(memory)
-    this.#ends = new Uint8Array(memory)
+    this.#ends = new Uint32Array(memory)
   }
 
   get(id: number): Stream | null {
@@ -62,17 +61,20 @@ export class StreamTable {
     this.note(stream.id, end)
   }
 
-  /** Remembers how a stream ended that never was in the table. */
+  /** Remembers how a stream ended, also one that never was in the table. */
   note(id: number, end: number): void {
+    const ends = this.#ends
     const place = (id >>> 1) & (memory - 1)
-    this.#endedIds[place] = id
-    this.#ends[place] = end
+    // A stream that lived long does not push out those that were opened after it.
+    const entry = (id >>> 1) * 4 + end
+    if (entry > ends[place]!) ends[place] = entry
   }
 
-  /** How the stream with this id ended. */
-  endOf(id: number): number {
-    const place = (id >>> 1) & (memory - 1)
-    return this.#endedIds[place] === id ? this.#ends[place]! : 0
+  /** How the stream with this id ended, which is at most `last`, the last one used. */
+  endOf(id: number, last: number): number {
+    if (last - id >= 2 * memory) return End.byUs
+    const entry = this.#ends[(id >>> 1) & (memory - 1)]!
+    return entry >>> 2 === id >>> 1 ? entry & 3 : End.never
   }
 
   /** All streams, in no order; a copy, so that they may be removed meanwhile. */

@@ -4,7 +4,7 @@ import { suite, test } from 'node:test'
 import { Code, Flag, Type } from '../../../src/wire/h2/frame.ts'
 import { defaultLimits } from '../../../src/wire/h2/limits.ts'
 import { Peer } from './pair.ts'
-import { Victim, field, frame, get, post, whole, word } from './victim.ts'
+import { Victim, field, frame, get, idOf, post, whole, word } from './victim.ts'
 
 suite('windows', () => {
   test('who opens no window holds no more than the queue', () => {
@@ -143,6 +143,31 @@ test('what follows a request that was refused is ignored', () => {
   )
   assert.deepEqual(strict.session.take(), frame(3, 0, 1, word(Code.protocolError)))
   assert.deepEqual([...full.events, ...strict.events], ['refused name'])
+})
+
+test('a server that gives up a thousand uploads at once does not hold their data against the client', () => {
+  const victim = new Victim()
+  for (let i = 0; i < 1000; i++) victim.send(frame(1, 4, idOf(i), post))
+  for (const stream of victim.session.streams.all()) victim.session.reset(stream, Code.noError)
+  victim.send()
+  victim.isTaken = false
+  for (let i = 0; i < 1000; i++)
+    victim.send(frame(0, 0, idOf(i), [1]), frame(1, 5, idOf(i), field('x-sum', '1')))
+  assert.equal(victim.end, 'alive')
+  assert.equal(victim.session.outEnd, 0)
+})
+
+test('a stream that lives long is no reason to forget those after it', () => {
+  const victim = new Victim()
+  victim.send(frame(1, 4, 1, post))
+  // Of the ids whose ends are remembered, 257 shares the place of 1.
+  victim.send(frame(1, 4, 257, post))
+  victim.session.reset(victim.session.streams.get(257)!, Code.cancel)
+  victim.session.reset(victim.session.streams.get(1)!, Code.cancel)
+  victim.send(frame(0, 0, 257, [1]), frame(0, 0, 1, [1]))
+  assert.equal(victim.end, 'alive')
+  victim.send(frame(0, 0, 255, [1]))
+  assert.match(victim.end, /going backwards/)
 })
 
 suite('servers that mean harm', () => {
