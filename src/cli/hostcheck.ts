@@ -35,7 +35,7 @@ export async function checkHost(cli: Cli, target: string, flags: CheckFlags): Pr
 
 function checkFitness(facts: HostFacts, findings: Findings): void {
   const dns = facts.resolver.kind === 'resolved' ? 'resolved' : 'resolv.conf'
-  const wanted = { servicePorts: [], dns, capture: true, users: [], mesh: '', host: '' } as const
+  const wanted = { servicePorts: [], dns, capture: true, users: [], units: [], mesh: '', host: '' } as const
   for (const { level, subject, message, hint } of preflight(facts, wanted)) {
     findings.all.push({ group: 'fit to join', level, subject, message, hint })
   }

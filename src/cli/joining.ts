@@ -118,6 +118,7 @@ async function joinOne(joining: Joining): Promise<void> {
       dns: config.dns,
       capture: config.capture.outbound !== 'off' || config.capture.inbound,
       users: config.services.flatMap(({ user }) => user ?? []),
+      units: config.services.flatMap(({ unit }) => unit ?? []),
       mesh,
       host: config.host,
     })

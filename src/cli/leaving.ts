@@ -43,8 +43,13 @@ export async function leaveHosts(cli: Cli, targets: readonly string[], flags: Le
           try {
             line.step('connect')
             const remote = await openRemote(target, flags, ssh, progress.terminal).catch((error: unknown) => {
-              if (flags.force && error instanceof MeshError) return error
-              throw error
+              if (!(error instanceof MeshError)) throw error
+              if (flags.force) return error
+              if (error.code !== 'MSH0501') throw error
+              throw new MeshError('MSH0501', error.message, {
+                hint: `${error.hint ?? ''}; if it is gone for good: meshctl leave ${target} --force`,
+                cause: error.cause,
+              })
             })
             if (remote instanceof MeshError)
               await forget({ ...cli, terminal: progress.terminal }, session, target, flags, line, remote)

@@ -116,8 +116,10 @@ function printText(cli: Cli, session: Session, status: MeshStatus, format: Forma
   if (format !== 'name') {
     // A service whose hosts have left keeps its address; it is not ill.
     const served = services.filter(({ instances }) => instances.length > 0)
-    const healthy = served.filter(({ instances }) => instances.every(({ passing }) => passing))
-    terminal.out(`${paint.bold('services')}  ${healthy.length} of ${served.length} healthy`)
+    const healthy = served.filter(({ instances }) => instances.some(({ passing }) => passing))
+    const partly = healthy.filter(({ instances }) => !instances.every(({ passing }) => passing)).length
+    const failing = partly === 0 ? '' : `, ${partly} with failing instances`
+    terminal.out(`${paint.bold('services')}  ${healthy.length} of ${served.length} healthy${failing}`)
     const good = hosts.filter(({ health }) => health === 'healthy').length
     terminal.out(`${paint.bold('hosts')}     ${good} of ${hosts.length} healthy`)
     if (hosts.length > 0) terminal.out('')

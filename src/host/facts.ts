@@ -56,6 +56,8 @@ export interface HostFacts {
   /** A Consul agent listens on 127.0.0.1:8500. */
   readonly consulAgent: boolean
   readonly users: readonly string[]
+  /** Systemd's units: files, and what runs without one. */
+  readonly units: readonly string[]
   readonly missingTools: readonly string[]
   readonly selinux: string
 }
@@ -123,6 +125,9 @@ if [ -e /etc/meshctl ] || [ -e /var/lib/meshctl/journal ] ||
   cat /var/lib/meshctl/journal/joined 2>/dev/null
 fi
 section users; getent passwd | cut -d: -f1
+section units; for list in list-unit-files 'list-units --all --plain'; do
+  systemctl $list --no-legend --no-pager 2>/dev/null | awk '{print $1}'
+done
 section tools; for tool in ${tools.join(' ')}; do command -v $tool >/dev/null || echo $tool; done
 section selinux; getenforce 2>/dev/null
 ${resolverProbe}
@@ -223,6 +228,7 @@ export function parseFacts(text: string, context: FactsContext): HostFacts {
           },
     consulAgent: listeners.some((found) => found.port === 8500 && reachableLocally(found.address)),
     users: lines('users'),
+    units: lines('units'),
     missingTools: lines('tools'),
     selinux: first('selinux').toLowerCase(),
   }

@@ -20,6 +20,7 @@ export interface Wanted {
   readonly capture: boolean
   /** Users and units that services name. */
   readonly users: readonly string[]
+  readonly units: readonly string[]
   /** Name and mesh to be joined, to tell a re-join from a host of another mesh. */
   readonly mesh: string
   readonly host: string
@@ -359,7 +360,7 @@ function earlier(facts: HostFacts, wanted: Wanted): Finding[] {
 }
 
 function callers(facts: HostFacts, wanted: Wanted): Finding[] {
-  return wanted.users
+  const users = wanted.users
     .filter((user) => !facts.users.includes(user))
     .map((user) =>
       error(
@@ -368,6 +369,17 @@ function callers(facts: HostFacts, wanted: Wanted): Finding[] {
         `useradd --system ${user}, or declare another user`,
       ),
     )
+  // A unit may well be installed after the join: its drop-in is there already then.
+  const units = wanted.units
+    .filter((unit) => !facts.units.includes(unit) && !facts.units.includes(unit.replace(/@.*\./, '@.')))
+    .map((unit) =>
+      warn(
+        `unit ${unit}`,
+        'there is no such unit on the host yet; until there is, nobody speaks as its service',
+        `look at: systemctl list-unit-files --type=${unit.slice(unit.lastIndexOf('.') + 1)}`,
+      ),
+    )
+  return [...users, ...units]
 }
 
 function ok(subject: string, message: string): Finding {

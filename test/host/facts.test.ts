@@ -60,6 +60,9 @@ MemTotal:        2048000 kB
 @@users
 root
 web
+@@units
+web.service
+shop@.service
 @@tools
 @@selinux
 @@resolv
@@ -88,6 +91,7 @@ const wanted: Wanted = {
   dns: 'resolved',
   capture: true,
   users: ['web'],
+  units: ['web.service', 'shop@blue.service'],
   mesh: 'm',
   host: 'vm1',
 }
@@ -124,6 +128,15 @@ describe('preflight', () => {
   it('lets a fit host through', () => {
     const findings = preflight(facts, wanted)
     assert.equal(failed(findings), false, JSON.stringify(findings))
+  })
+
+  it('warns of a unit that is not there', () => {
+    const found = preflight(facts, { ...wanted, units: ['web.service', 'wbe.service'] })
+    assert.equal(failed(found), false)
+    assert.deepEqual(
+      found.filter(({ level }) => level === 'warn').map(({ subject }) => subject),
+      ['unit wbe.service'],
+    )
   })
 
   it('fails with each hint once', () => {

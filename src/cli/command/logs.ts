@@ -50,7 +50,9 @@ function logCommand(
     if (flags.agent || flags.proxy || flags.control) {
       throw new MeshError('MSH0101', '--access is a log of its own; leave out the others')
     }
-    return `tail -n ${flags.lines}${flags.follow ? ' -F' : ''} ${file}`
+    // tail -F would wait for the file for ever.
+    const present = `[ -e ${file} ] || { echo 'there is no access log' >&2; exit 1; }`
+    return `${present}; tail -n ${flags.lines}${flags.follow ? ' -F' : ''} ${file}`
   }
   const all = !flags.agent && !flags.proxy && !flags.control
   const chosen = [
@@ -64,7 +66,7 @@ function logCommand(
 
 async function print(cli: Cli, host: Host, line: string): Promise<void> {
   const result = await host.run(line, { root: true })
-  if (result.status !== 0) throw ended(host, line, result)
+  if (result.status !== 0) throw unreadable(host, result)
   if (result.stdout === '') cli.terminal.say(`${host.label}: there is nothing in this log`)
   else cli.terminal.out(result.stdout)
 }
@@ -81,7 +83,7 @@ async function follow(cli: Cli, host: Host, line: string): Promise<number> {
   return await cli.delegated(async (signal) => {
     try {
       const result = await host.run(watched(line), { root: true, signal, onStdout })
-      throw ended(host, line, result)
+      throw unreadable(host, result)
     } catch (error) {
       if (signal.aborted) return Exit.ok
       throw error
@@ -97,9 +99,10 @@ export function watched(line: string): string {
   )
 }
 
-function ended(host: Host, line: string, { status, stderr }: RunResult): MeshError {
-  return new MeshError('MSH0507', `${host.label}: ${line.split(' ')[0] ?? ''} ended with ${status}`, {
-    details: stderr.trim() === '' ? [] : stderr.trim().split('\n').slice(-3),
+function unreadable(host: Host, { status, stderr }: RunResult): MeshError {
+  const said = stderr.trim() === '' ? [`status ${status}`] : stderr.trim().split('\n').slice(-3)
+  return new MeshError('MSH0507', `${host.label}: ${said[0] ?? ''}`, {
+    details: said.slice(1),
     hint: 'is the host joined? meshctl check host HOST',
   })
 }

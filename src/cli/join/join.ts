@@ -117,7 +117,8 @@ async function check(job: Job): Promise<string> {
     servicePorts: config.services.filter(listens).map(({ port }) => port),
     dns: config.dns,
     capture: config.capture.outbound !== 'off' || config.capture.inbound,
-    users: config.services.flatMap(({ user }) => (user === null ? [] : [user])),
+    users: config.services.flatMap(({ user }) => user ?? []),
+    units: config.services.flatMap(({ unit }) => unit ?? []),
     mesh: config.mesh,
     host: config.host,
   })
