@@ -94,6 +94,7 @@ test('check finds what is wrong, says how to mend it and ends with 79', async ()
   assert.match(certificates.out, /^host +vm1 .* -60m +expired$/m)
   const shown = await place.run(['status'])
   assert.match(shown.out, /^vm2 +10\.0\.0\.2 +gone/m)
+  assert.match(shown.out, /^services {2}1 of 1 healthy, 1 with failing instances$/m)
   assert.match(shown.out, /^‼ vm1: capture drifted$/m)
 })
 
