@@ -88,8 +88,7 @@ export async function measureGroup(plan: Plan, { lead, parts }: Group): Promise<
     for (const { scenario, systems } of parts) {
       for (const name of systems) {
         if (plan.systems !== null && !plan.systems.includes(name)) continue
-        for (const hop of hopsOf(plan, scenario, name)) {
-          const label = plan.hop === 'both' && 'haproxy envoy'.includes(name) ? `${name}-${hop}` : name
+        for (const { label, hop } of variantsOf(plan, scenario, name)) {
           say(`${scenario.name}: starting ${label}`)
           try {
             const system = await startSystem(plan, scenario, name, backend.port, hop)
@@ -152,11 +151,16 @@ function measure({ place, seconds, say }: Plan, { scenario, label, system }: Ent
   }
 }
 
-/** What a system speaks between its hops: one way, or both in turn for those that can choose. */
-function hopsOf({ hop }: Plan, { kind, hops }: Scenario, name: SystemName): readonly Hop[] {
-  if (name !== 'haproxy' && name !== 'envoy') return ['h1']
-  if (kind === 'grpc' || kind === 'tcp') return [hops[name]]
-  return hop === 'both' ? ['h1', 'h2'] : [hop ?? hops[name]]
+/** A system with what it speaks between its hops: the one way, or both for those that can choose. */
+function variantsOf(
+  { hop }: Plan,
+  { kind, hops }: Scenario,
+  name: SystemName,
+): readonly { label: string; hop: Hop }[] {
+  if (name !== 'haproxy' && name !== 'envoy') return [{ label: name, hop: 'h1' }]
+  if (kind === 'grpc' || kind === 'tcp') return [{ label: name, hop: hops[name] }]
+  if (hop !== 'both') return [{ label: name, hop: hop ?? hops[name] }]
+  return (['h1', 'h2'] as const).map((each) => ({ label: `${name}-${each}`, hop: each }))
 }
 
 export function settingOf(

@@ -23,7 +23,7 @@ const wanted = {
   // Parts of the benchmark: each may be missing, the others are measured without it.
   grpc: [
     ['nghttp2-client', '/usr/bin/h2load'],
-    ['nghttp2-server', '/usr/bin/nghttpd'],
+    ['nghttp2-server', '/usr/sbin/nghttpd'],
   ],
   nginx: [['libnginx-mod-stream', '/usr/lib/nginx/modules/ngx_stream_module.so']],
   haproxy: [['haproxy', '/usr/sbin/haproxy']],

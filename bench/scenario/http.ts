@@ -62,7 +62,7 @@ function bodies(name: string, bodyBytes: number, connections: number): Scenario 
   }
 }
 
-export const c32: Scenario = small('h1-c32', 32, { haproxy: 'h1', envoy: 'h2' }, { best: 0.8, envoy: 0.4 })
+export const c32: Scenario = small('h1-c32', 32, { haproxy: 'h2', envoy: 'h2' }, { best: 0.8, envoy: 0.4 })
 
 const rate: Scenario = {
   ...small('h1-1krps', 16, { haproxy: 'h1', envoy: 'h2' }, { best: 1.1, p99: true }),
@@ -74,7 +74,7 @@ export const bigMesh = { services: 100, routes: 10, endpoints: 50 } as const
 
 export const httpScenarios: readonly Scenario[] = [
   c32,
-  small('h1-c256', 256, { haproxy: 'h1', envoy: 'h2' }, { best: 0.6, envoy: 0.35, p99: true }),
+  small('h1-c256', 256, { haproxy: 'h2', envoy: 'h2' }, { best: 0.6, envoy: 0.35, p99: true }),
   small('h1-c4', 4, { haproxy: 'h1', envoy: 'h2' }, { best: 1.1, p99: true }),
   rate,
   bodies('body-64k', 65_536, 32),

@@ -17,11 +17,12 @@ export const tcpScenario: Scenario = {
 
 const messageBytes = 64
 
+/** Over HTTP/2 (extended CONNECT) both need half of what they need over HTTP/1.1. */
 export const websocketScenario: Scenario = {
   name: 'websocket',
   per: 'message',
   kind: 'websocket',
-  hops: { haproxy: 'h1', envoy: 'h1' },
+  hops: { haproxy: 'h2', envoy: 'h2' },
   bars: { best: 1 },
   backend: startEcho,
   probe: (place, at) => void generated(place, 'websocket', at, [], 1, messageBytes, 0.1),
