@@ -69,6 +69,13 @@ export class Output {
     return copy
   }
 
+  /** See `Session.recycle`. */
+  recycle(bytes: Buffer): void {
+    const memory = bytes.buffer
+    if (memory.byteLength !== standingBytes || spare.length === maxSpare) return
+    spare.push(Buffer.from(memory))
+  }
+
   /** Bytes as they are. */
   append(bytes: Buffer): void {
     const at = this.reserve(bytes.length)

@@ -244,6 +244,11 @@ export class Session {
     return this.output.take()
   }
 
+  /** Takes back what `take` gave, when it has left: large buffers serve again. Nobody may look at it any more. */
+  recycle(bytes: Buffer): void {
+    this.output.recycle(bytes)
+  }
+
   /** What was taken has been handed to the socket. While that is full, data waits in the session, until `resume`. */
   written(isFull: boolean): void {
     this.sender.isHeld = isFull

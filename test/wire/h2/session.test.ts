@@ -206,6 +206,22 @@ suite('flow control', () => {
     assert.deepEqual(server.told(), ['1 data 3 end'])
   })
 
+  test('large buffers serve again when they are given back, small ones do not', () => {
+    const { client } = pair()
+    const stream = client.request([], false, 'POST')
+    client.write(stream, Buffer.alloc(50_000))
+    const large = client.session.take()
+    client.session.recycle(large)
+    client.write(stream, Buffer.alloc(10, 'a'))
+    const small = client.session.take()
+    client.session.recycle(small)
+    client.write(stream, Buffer.alloc(60_000, 'b'))
+    const next = client.session.take()
+    assert.equal(next.buffer, large.buffer)
+    assert.equal(small.subarray(9).toString(), 'a'.repeat(10))
+    assert.deepEqual(next.subarray(9, 9 + 16384), Buffer.alloc(16384, 'b'))
+  })
+
   test('streams are served in turn, one frame each', () => {
     const { client, server } = pair()
     const streams = [1, 2, 3].map(() => client.request([], false, 'POST'))
