@@ -13,6 +13,11 @@ export function isHttp(protocol: Protocol): boolean {
   return protocol === 'http' || protocol === 'http2' || protocol === 'grpc'
 }
 
+/** Declared to be HTTP/2 with prior knowledge, whatever the caller speaks. */
+export function isHttp2(protocol: Protocol): boolean {
+  return protocol === 'http2' || protocol === 'grpc'
+}
+
 /** Declared to be bytes that are passed on as they are. */
 export function isOpaque(protocol: Protocol): boolean {
   return protocol === 'tcp' || protocol === 'tls'

@@ -1,4 +1,5 @@
 // From a request's head to its first filter, and from its last filter on its way.
+import { isHttp2 } from '../../snapshot/types.ts'
 import { causes } from './reply.ts'
 import type { Core } from '../core.ts'
 import type { Live, Scope, Target } from '../live.ts'
@@ -10,7 +11,9 @@ import type { Verdict } from './filter.ts'
 
 /** An exchange of a connection in the generation that is live now. Its request is not filled in yet. */
 export function exchangeOf(core: Core, live: Live, downstream: Downstream, scope: Scope): Exchange {
-  return new Exchange(core, live, downstream, scope, scope.target(live) ?? goneOf(live, scope))
+  const x = new Exchange(core, live, downstream, scope, scope.target(live) ?? goneOf(live, scope))
+  x.isHttp2 = isHttp2(x.target.protocol)
+  return x
 }
 
 /** The service port is gone since the connection was accepted. */

@@ -36,7 +36,7 @@ export class Exchange implements Expiring {
   authority: string
   /** The caller speaks HTTP/1.0, HTTP/1.1 or HTTP/2. */
   version: 0 | 1 | 2
-  /** The application is to be spoken to in HTTP/2, as its caller spoke. */
+  /** The application is to be spoken to in HTTP/2, as it was declared or as its caller spoke. */
   isHttp2: boolean
   isGrpc: boolean
   /** As the trailers said it; '' none. */

@@ -114,7 +114,7 @@ export class Client2 implements Upstream, StreamOwner {
     if (status < 200) interim(x, fields)
     else if (x.upgrade !== '' && status === 200 && !isEnd) {
       this.#x = null
-      switched(x, fields, new StreamChannel(stream), null)
+      switched(x, fields, new StreamChannel(stream, this.#line), null)
     } else if (answered(x, this, fields, nothing, 0, 0, isEnd, true) && isEnd) this.#finish(x, null)
   }
 
@@ -137,8 +137,10 @@ export class Client2 implements Upstream, StreamOwner {
     if (x === null) return
     this.#x = null
     this.#line.streamOver()
-    const { cause, failure } = this.#line
-    if (isUnprocessed && !this.hasBytes) unprocessed(x, codeName(code))
+    const { cause, failure, session, isLink } = this.#line
+    if (!session.isSettled && !isLink)
+      broken(x, this, causes.protocol, 'the application does not speak HTTP/2')
+    else if (isUnprocessed && !this.hasBytes) unprocessed(x, codeName(code))
     else if (code === Code.gone) broken(x, this, cause, failure)
     else broken(x, this, code === Code.protocolError ? causes.protocol : causes.reset, codeName(code))
   }

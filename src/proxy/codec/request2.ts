@@ -80,8 +80,8 @@ export class Request2 implements Downstream, StreamOwner, PumpEnd {
     x.upgrade = isUpgrade ? 'websocket' : ''
     x.requestDone = isEnd || isUpgrade
     x.isUnsized = !isEnd && !isUpgrade && fields.contentLength < 0
-    // On a link the peer's proxy says what its caller spoke; the application gets the same.
-    x.isHttp2 = speaksHttp2(x, fields)
+    // Where nothing else was declared an application is spoken to as its caller spoke, and in HTTP/1.1 about WebSocket.
+    if (!isUpgrade && speaksHttp2(x, fields)) x.isHttp2 = true
     x.isGrpc = fields.get('content-type')?.startsWith('application/grpc') === true
     const verdict = filterRequest(x, fields)
     if (verdict === Next && isOpaque(x.target.protocol)) {

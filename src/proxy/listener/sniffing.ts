@@ -71,7 +71,7 @@ export class Sniffing implements Owner, Expiring, Guest, Listener {
       return
     }
     this.#learn('client')
-    if (found === 'http1') this.#http(first)
+    if (found === 'http1' || found === 'http2') this.#http(first)
     else if (found === 'tls' && this.#scope.refusal === null && this.#target?.tls)
       this.#hello(first, this.#target)
     else this.#opaque()
