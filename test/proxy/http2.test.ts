@@ -13,13 +13,17 @@ import { ask, answerOf, session2, wayTo } from './way.ts'
 const run = promisify(execFile)
 
 type Incoming = http.IncomingMessage | http2.Http2ServerRequest
+interface Ending {
+  end(done?: () => void): unknown
+  end(text: string): unknown
+}
+
 /** What responses of both versions have alike. */
-interface Outgoing {
+interface Outgoing extends Ending {
   setHeader(name: string, value: string): void
-  writeHead(status: number, headers?: http.OutgoingHttpHeaders): { end(text?: string): unknown }
+  writeHead(status: number, headers?: http.OutgoingHttpHeaders): Ending
   write(text: string): boolean
   addTrailers(trailers: Record<string, string>): void
-  end(text?: string): unknown
 }
 
 /** The same application in either version. */
