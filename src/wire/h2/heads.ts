@@ -149,6 +149,7 @@ export class Heads {
     if (fault === 0 && isEnd && fields.contentLength > 0) fault = Fault.contentLength
     if (fault !== 0) return session.guard.reject(id, fault, fields)
     const stream = session.accept(id, fields.method)
+    if (stream.isClosed) return undefined
     stream.hasHead = true
     stream.isTunnel = fields.method === 'CONNECT'
     stream.expected = fields.contentLength

@@ -195,11 +195,12 @@ export class Session {
     this.sender.trailers(stream, items, count)
   }
 
-  /** Gives up a stream; its owner hears no more of it. */
+  /** Gives up a stream and what of it was not consumed; its owner hears no more of it. */
   reset(stream: Stream, code: number): void {
-    if (stream.isClosed) return
+    if (stream.isClosed) return this.inflow.dropped(stream)
     this.close(stream, End.byUs)
     if (stream.hasSentHead || this.role === 'server') this.output.rstStream(stream.id, code)
+    return undefined
   }
 
   /**

@@ -191,6 +191,37 @@ suite('flow control', () => {
     assert.equal(server.events.at(-1), '61 data 400000 end')
   })
 
+  test('what is left unread of a stream that is over is let go with it', () => {
+    const { client, server } = pair({ connectionWindow: 65535, queueBytes: 50_000 })
+    server.isReading = false
+    const streams: Stream[] = []
+    server.onHeaders = (stream) => {
+      streams.push(stream)
+      server.respond(stream, 200)
+    }
+    client.write(client.request([], false, 'POST'), Buffer.alloc(60_000), true)
+    settle(client, server)
+    const stream = streams[0]!
+    assert.deepEqual([stream.isClosed, stream.unconsumed], [true, 60_000])
+    server.session.reset(stream, Code.cancel)
+    server.isReading = true
+    client.write(client.request([], false, 'POST'), Buffer.alloc(200_000), true)
+    settle(client, server)
+    assert.equal(server.events.at(-1), '3 data 200000 end')
+  })
+
+  test('a stream that is given up when it is accepted is not told', () => {
+    const { client, server } = pair()
+    server.accept = () => {
+      server.session.reset(server.session.streams.get(1)!, Code.refusedStream)
+      return server
+    }
+    client.request()
+    settle(client, server)
+    assert.deepEqual(server.told(), [])
+    assert.deepEqual(client.told(), ['1 reset refused_stream unprocessed'])
+  })
+
   test('while the socket is full data waits and heads go on', () => {
     const { client, server } = pair()
     client.session.written(true)
