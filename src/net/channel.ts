@@ -20,6 +20,8 @@ export interface Channel {
   readonly isClosed: boolean
   /** The peer sent its end. */
   readonly isEnded: boolean
+  /** We sent ours, or it waits behind what was written. */
+  readonly isFinished: boolean
   /** Writing should wait for `drained`. */
   readonly isFull: boolean
   /** Takes the buffer over. False: stop writing until `drained`. */

@@ -9,37 +9,40 @@ const nothing = Buffer.alloc(0)
 /** Until somebody owns it. What arrives then is kept from the peer's window. */
 const nobody: Owner = { bytes() {}, ended() {}, drained() {}, closed() {} }
 
+/** Who is told that a stream of his connection is over, or about to be. */
+interface Line {
+  streamOver(): void
+}
+
 export class StreamChannel implements Channel, StreamOwner {
   owner: Owner
+  bytesIn: number
+  bytesOut: number
   isClosed: boolean
   isEnded: boolean
+  isFinished: boolean
   isFull: boolean
   readonly #stream: Stream
   readonly #session: Session
+  readonly #line: Line | null
   #holds: number
   #owed: number
-  #isFinished: boolean
 
-  /** Takes the stream over: both heads have passed. */
-  constructor(stream: Stream) {
+  /** Takes the stream over: what comes next are the tunnel's bytes. */
+  constructor(stream: Stream, line: Line | null = null) {
     this.owner = nobody
+    this.bytesIn = 0
+    this.bytesOut = 0
     this.isClosed = stream.isClosed
     this.isEnded = stream.isPeerEnded
+    this.isFinished = false
     this.isFull = false
     this.#stream = stream
     this.#session = stream.session
+    this.#line = line
     this.#holds = 0
     this.#owed = 0
-    this.#isFinished = false
     stream.owner = this
-  }
-
-  get bytesIn(): number {
-    return this.#stream.bytesIn
-  }
-
-  get bytesOut(): number {
-    return this.#stream.bytesOut
   }
 
   // --- from the owner
@@ -49,7 +52,8 @@ export class StreamChannel implements Channel, StreamOwner {
   }
 
   copy(buffer: Buffer, start: number, end: number): boolean {
-    if (this.isClosed || this.#isFinished) return true
+    if (this.isClosed || this.isFinished) return true
+    this.bytesOut += end - start
     this.isFull = !this.#session.data(this.#stream, buffer, start, end, false)
     return !this.isFull
   }
@@ -66,8 +70,8 @@ export class StreamChannel implements Channel, StreamOwner {
   }
 
   end(): void {
-    if (this.#isFinished || this.isClosed) return
-    this.#isFinished = true
+    if (this.isFinished || this.isClosed) return
+    this.isFinished = true
     this.#session.data(this.#stream, nothing, 0, 0, true)
     this.#closeIfDone()
   }
@@ -78,10 +82,9 @@ export class StreamChannel implements Channel, StreamOwner {
 
   abort(): void {
     if (this.isClosed) return
+    // The code for the TCP connection of a CONNECT that broke off (RFC 9113 7).
     this.#session.reset(this.#stream, Code.connectError)
-    this.isClosed = true
-    // Whoever destroys hears of it later, as with a socket.
-    queueMicrotask(() => this.owner.closed(null))
+    this.#close()
   }
 
   // --- from the stream
@@ -92,6 +95,7 @@ export class StreamChannel implements Channel, StreamOwner {
 
   data(stream: Stream, buffer: Buffer, start: number, end: number, isEnd: boolean): void {
     if (end > start) {
+      this.bytesIn += end - start
       this.owner.bytes(buffer, start, end)
       if (this.#holds > 0) this.#owed += end - start
       else this.#session.consumed(stream, end - start)
@@ -106,6 +110,7 @@ export class StreamChannel implements Channel, StreamOwner {
   reset(_stream: Stream, code: number): void {
     if (this.isClosed) return
     this.isClosed = true
+    this.#line?.streamOver()
     this.owner.closed(new Error(codeName(code)))
   }
 
@@ -121,8 +126,13 @@ export class StreamChannel implements Channel, StreamOwner {
   }
 
   #closeIfDone(): void {
-    if (!this.isEnded || !this.#isFinished || this.isClosed) return
+    if (this.isEnded && this.isFinished && !this.isClosed) this.#close()
+  }
+
+  #close(): void {
     this.isClosed = true
+    this.#line?.streamOver()
+    // Whoever ends or destroys hears of it later, as with a socket.
     queueMicrotask(() => this.owner.closed(null))
   }
 }
