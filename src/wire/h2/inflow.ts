@@ -66,8 +66,9 @@ export class Inflow {
     this.#credited(stream, bytes)
   }
 
-  /** The bytes of a stream that broke off are nobody's any more. */
+  /** The bytes of a stream that is over are not ours to bound any more: its owner has all that will come. */
   dropped(stream: Stream): void {
+    if (stream.unconsumed === 0) return
     this.#unconsumed -= stream.unconsumed
     stream.unconsumed = 0
     this.#renew()

@@ -121,7 +121,10 @@ export class Session {
     this.dropAll(Code.gone)
   }
 
-  /** The owner of a stream has dealt with so many of the bytes that it was told: the peer may send as many more. */
+  /**
+   * The owner of a stream has dealt with so many of the bytes that it was told: the peer may send as many more. What a
+   * stream brought last need not be consumed: with the stream it is no longer counted.
+   */
   consumed(stream: Stream, bytes: number): void {
     this.inflow.consumed(stream, bytes)
   }
@@ -195,12 +198,11 @@ export class Session {
     this.sender.trailers(stream, items, count)
   }
 
-  /** Gives up a stream and what of it was not consumed; its owner hears no more of it. */
+  /** Gives up a stream; its owner hears no more of it. */
   reset(stream: Stream, code: number): void {
-    if (stream.isClosed) return this.inflow.dropped(stream)
+    if (stream.isClosed) return
     this.close(stream, End.byUs)
     if (stream.hasSentHead || this.role === 'server') this.output.rstStream(stream.id, code)
-    return undefined
   }
 
   /**
@@ -288,8 +290,8 @@ export class Session {
     stream.isClosed = true
     this.sender.drop(stream)
     this.streams.remove(stream, end)
+    this.inflow.dropped(stream)
     if (end === End.orderly) this.flood.finished++
-    else this.inflow.dropped(stream)
   }
 
   closeIfDone(stream: Stream): void {
