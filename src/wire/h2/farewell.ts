@@ -1,5 +1,5 @@
-// How a session comes to its end in order: GOAWAY both ways (RFC 9113 6.8), and the pings that show whether the peer has read
-// ours, or still lives.
+// How a session comes to its end: GOAWAY both ways (RFC 9113 6.8), the pings that show whether the peer has read ours, or still
+// lives, and what becomes of streams that are left.
 import { Code, maxWindow } from './frame.ts'
 import type { Session } from './session.ts'
 import { End } from './table.ts'
@@ -79,5 +79,15 @@ export class Farewell {
     }
     session.owner.goingAway()
     return undefined
+  }
+
+  /** Tells all streams that they will not go on. */
+  dropAll(code: number): void {
+    const session = this.#session
+    for (const stream of session.streams.all()) {
+      if (stream.isClosed) continue
+      session.close(stream, End.byUs)
+      stream.owner.reset(stream, code, session.role === 'client' && !stream.hasSentHead)
+    }
   }
 }

@@ -21,7 +21,7 @@ export class Guard {
     if (session.isOver) return
     session.isOver = true
     session.output.goaway(session.lastPeerId, code)
-    session.dropAll(code)
+    session.farewell.dropAll(code)
     session.owner.failed(code, why)
   }
 

@@ -2,7 +2,7 @@
 // Complete frames are read where they lie; only the pieces of one that is cut by the end of a read are copied.
 import { Kind } from './flood.ts'
 import { Code, Flag, Type, headerBytes, maxPayload, preface, readId, readWord } from './frame.ts'
-import type { Heads } from './heads.ts'
+import { Heads } from './heads.ts'
 import type { Session } from './session.ts'
 import { readSettings } from './settings.ts'
 import { End } from './table.ts'
@@ -23,9 +23,9 @@ export class Receiver {
   #piece: Buffer | null
   #pieceEnd: number
 
-  constructor(session: Session, heads: Heads) {
+  constructor(session: Session) {
     this.#session = session
-    this.#heads = heads
+    this.#heads = new Heads(session)
     this.#prefaceLeft = session.role === 'server' ? preface.length : 0
     this.#isFirst = true
     this.#piece = null
@@ -216,7 +216,9 @@ export class Receiver {
     if (id !== 0) return session.guard.fail(Code.protocolError, 'SETTINGS on a stream')
     if ((flags & Flag.ack) !== 0) {
       if (start < end) return session.guard.fail(Code.frameSizeError, 'SETTINGS acknowledged with content')
-      if (!session.guard.isFlooded(Kind.settings)) session.acknowledged()
+      if (session.guard.isFlooded(Kind.settings)) return undefined
+      this.#heads.acknowledged()
+      session.inflow.acknowledged(session.streams)
       return undefined
     }
     if ((end - start) % 6 !== 0) return session.guard.fail(Code.frameSizeError, 'SETTINGS of a wrong size')

@@ -7,7 +7,6 @@ import type { Fields } from './fields.ts'
 import { Flood } from './flood.ts'
 import { Code, maxWindow, preface } from './frame.ts'
 import { Guard } from './guard.ts'
-import { Heads } from './heads.ts'
 import { Inflow } from './inflow.ts'
 import type { SessionLimits } from './limits.ts'
 import { Output } from './output.ts'
@@ -38,6 +37,7 @@ export interface SessionOwner {
 
 /** Streams that a client opens before it has read how many it may. */
 const cautious = 100
+
 export class Session {
   readonly role: 'client' | 'server'
   readonly owner: SessionOwner
@@ -67,12 +67,10 @@ export class Session {
   now: number
   /** The highest id of a request that has arrived. */
   lastPeerId: number
-  readonly #heads: Heads
   readonly #receiver: Receiver
   #nextId: number
   /** The highest id whose head has left, at a client. */
   #lastHeadId: number
-  #isAcknowledged: boolean
 
   /** What has to be said first is in the output at once, to be taken without a call of `wantsFlush`. */
   constructor(role: 'client' | 'server', owner: SessionOwner, limits: SessionLimits) {
@@ -94,11 +92,9 @@ export class Session {
     this.farewell = new Farewell(this)
     this.now = 0
     this.lastPeerId = 0
-    this.#heads = new Heads(this)
-    this.#receiver = new Receiver(this, this.#heads)
+    this.#receiver = new Receiver(this)
     this.#nextId = 1
     this.#lastHeadId = 0
-    this.#isAcknowledged = false
     if (role === 'client') this.output.append(preface)
     this.output.settings(ourSettings(role, limits))
     this.inflow.begin()
@@ -118,7 +114,7 @@ export class Session {
   ended(): void {
     if (this.isOver) return
     this.isOver = true
-    this.dropAll(Code.gone)
+    this.farewell.dropAll(Code.gone)
   }
 
   /**
@@ -290,29 +286,12 @@ export class Session {
     stream.isClosed = true
     this.sender.drop(stream)
     this.streams.remove(stream, end)
-    this.inflow.dropped(stream)
+    if (!this.isOver) this.inflow.dropped(stream)
     if (end === End.orderly) this.flood.finished++
   }
 
   closeIfDone(stream: Stream): void {
     if (stream.isPeerEnded && stream.hasSentEnd) this.close(stream, End.orderly)
-  }
-
-  /** Tells all streams that they will not go on. */
-  dropAll(code: number): void {
-    for (const stream of this.streams.all()) {
-      if (stream.isClosed) continue
-      this.close(stream, End.byUs)
-      stream.owner.reset(stream, code, this.role === 'client' && !stream.hasSentHead)
-    }
-  }
-
-  /** The peer has read our SETTINGS. */
-  acknowledged(): void {
-    if (this.#isAcknowledged) return
-    this.#isAcknowledged = true
-    this.#heads.acknowledged()
-    this.inflow.acknowledged(this.streams)
   }
 
   /** The peer's SETTINGS were read. */

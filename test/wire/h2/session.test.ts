@@ -378,6 +378,7 @@ suite('ends', () => {
     assert.deepEqual(client.told().toSorted(), ['1 reset gone', '3 reset gone unprocessed'])
     server.session.ended()
     assert.deepEqual(server.told(), ['1 headers POST https://web/', '1 reset gone'])
+    assert.equal(client.session.outEnd, 0)
     assert.equal(client.head(unsent, []), false)
     assert.equal(client.session.isDone && server.session.isDone, true)
     assert.throws(() => client.session.open(client, 'GET'))
