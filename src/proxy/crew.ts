@@ -130,6 +130,14 @@ export class Crew {
     return (await Promise.all(open)).reduce((sum, one) => sum + one, 0)
   }
 
+  /** Has the workers drain by themselves: when this resolves they accept no more, and we may end before them. */
+  async leave(timeoutMs: number, idleMs: number): Promise<void> {
+    this.#end()
+    for (const child of this.#children)
+      void child.ask({ type: 'drain', timeout: timeoutMs, idle: idleMs }, timeoutMs)
+    await Promise.all([...this.#children].map((child) => child.ask({ type: 'ping' }, pingTimeoutMs)))
+  }
+
   /** Ends whatever still runs. */
   close(): void {
     this.#end()

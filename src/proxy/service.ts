@@ -1,5 +1,5 @@
 // The supervisor's process: its doors (push socket, health, Prometheus), and how it comes and goes. It ends on a signal,
-// after a drain; or it has a successor started, which takes sockets, config and counts, and then drains without hurry.
+// after a drain or, for a restart, before its workers do; or it has a successor started, which takes sockets, config and counts, and then drains without hurry.
 import { realpathSync } from 'node:fs'
 import { join } from 'node:path'
 import { systemClock } from '../clock.ts'
@@ -49,6 +49,7 @@ export class Service {
   #doors: Doors | null = null
   #isReloading = false
   #isEnding = false
+  #isLeaving = false
 
   constructor(given: ServiceOptions) {
     const { options, sockets, program, predecessor } = given
@@ -85,6 +86,7 @@ export class Service {
     const { health, prometheus } = this.#doors
     process.on('SIGTERM', (signal) => this.#end(signal))
     process.on('SIGINT', (signal) => this.#end(signal))
+    process.on('SIGUSR2', () => this.#makeWay())
     this.#log.info(
       {
         version,
@@ -185,10 +187,13 @@ export class Service {
       void supervisor.reopen()
       predecessor?.reopen()
     })
-    successor.onHurry((timeout) => {
+    const hurry = (timeout: number): void => {
       predecessor?.hurry(timeout)
       void supervisor.drain(timeout)
-    })
+    }
+    successor.onHurry(hurry)
+    // Whoever follows a successor that has ended does not know of us.
+    void successor.ended.then(() => hurry(supervisor.drainTimeout))
     systemClock.every(countEveryMs, () => {
       void supervisor.count().then(() => successor.count(supervisor.tally.dump()))
     })
@@ -201,7 +206,17 @@ export class Service {
     this.#exit()
   }
 
+  /** A restart (see the unit's ExecStop): the next one starts as soon as we are gone, so the workers drain without us. */
+  #makeWay(): void {
+    if (this.#isLeaving || this.#isReloading) return
+    // It may come after the SIGTERM that systemd sends next: then what has begun is left to the workers.
+    this.#isEnding = this.#isLeaving = true
+    this.#log.info('making way for the next one; the workers drain by themselves')
+    void this.#supervisor.leave().then(() => process.exit(0))
+  }
+
   #end(signal: string): void {
+    if (this.#isLeaving) return
     if (this.#isEnding) process.exit(1)
     this.#isEnding = true
     this.#log.info({ signal }, 'draining')

@@ -82,6 +82,11 @@ export class Successor {
     return this.#channel.finish({ type: 'counts', dump })
   }
 
+  /** It has ended: nobody is left to say when we shall. */
+  get ended(): Promise<void> {
+    return this.#channel.ended
+  }
+
   onReopen(run: () => void): void {
     this.#channel.on('reopen', run)
   }

@@ -161,6 +161,12 @@ export class Supervisor {
     return this.#crew.drain(timeout, Math.min(patientIdleMs, timeout / 2))
   }
 
+  /** Has the workers drain by themselves: when this resolves they accept no more, and we may end before them. */
+  leave(): Promise<void> {
+    this.#end()
+    return this.#crew.leave(this.drainTimeout, idleMs)
+  }
+
   /** Has the workers open the access log anew. */
   async reopen(): Promise<void> {
     await this.#crew.ask({ type: 'reopen' })

@@ -15,7 +15,9 @@ import { Stats } from './stats.ts'
 import { Usage } from './usage.ts'
 
 /** When the supervisor is gone nobody will ask for a drain; then connections get this long to end. */
-const orphanDrainMs = 5_000
+const orphanDrainMs = 10_000
+/** Until then we accept: the next supervisor has its workers serving by that time. */
+const nextSupervisorMs = 2_000
 
 /**
  * Arguments: path of the access log, `address:port` or `-` for the destination (see ProxyOptions), how many workers share
@@ -34,6 +36,7 @@ class Worker {
   readonly #engine: Engine
   readonly #sockets: readonly { role: Role; fd: number }[]
   #isListening = false
+  #isDraining = false
   /** Dropped lines that the counter has. */
   #counted = 0
 
@@ -62,8 +65,9 @@ class Worker {
       void this.#answer(request).then((reply) => this.#send({ id, reply }))
     })
     process.on('disconnect', () => {
+      if (this.#isDraining) return
       this.#log.warn('the supervisor is gone')
-      void this.#engine.drain(orphanDrainMs).finally(() => process.exit(0))
+      systemClock.after(nextSupervisorMs, () => void this.#drain(orphanDrainMs).then(() => process.exit(0)))
     })
     // The supervisor decides when we end; a terminal or systemd may signal the whole group.
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined)
@@ -97,11 +101,19 @@ class Worker {
         this.#access.reopen()
         return { type: 'done' }
       case 'drain': {
-        const open = await this.#engine.drain(request.timeout, request.idle)
-        await this.#access.close()
+        const open = await this.#drain(request.timeout, request.idle)
+        // Nobody waits for the answer of a worker that was left to itself.
+        if (!process.connected) process.exit(0)
         return { type: 'drained', open, dump: this.#dump() }
       }
     }
+  }
+
+  async #drain(timeout: number, idle?: number): Promise<number> {
+    this.#isDraining = true
+    const open = await this.#engine.drain(timeout, idle)
+    await this.#access.close()
+    return open
   }
 
   async #listen(): Promise<void> {

@@ -84,14 +84,20 @@ test('reloads of both proxies under load: no request fails or waits, what is slo
   }
 })
 
-test('a supervisor that took over and is killed comes back: systemd looks after it', async () => {
+test('a supervisor that took over and is killed comes back; its workers finish what they have', async (t) => {
   const pid = await mainPid('vm2')
-  await lab.do('vm2', `kill -9 ${pid}`)
-  await until('a new supervisor', async () => {
-    const now = await mainPid('vm2')
-    return now > 0 && now !== pid
+  const result = await under(12, async () => {
+    const slow = lab.do('vm1', `curl -s -m 20 '${url}slow?ms=5000'`, { user })
+    await sleep(500)
+    await lab.do('vm2', `kill -9 ${pid}`)
+    await until('a new supervisor', async () => {
+      const now = await mainPid('vm2')
+      return now > 0 && now !== pid
+    })
+    assert.match(await slow, /^web v1/)
   })
-  await answers()
+  t.diagnostic(`max ${result.max_ms} ms, p99 ${result.p99_ms} ms of ${result.ok}`)
+  assert.deepEqual(result.failed, [])
 })
 
 test('an upgrade by join under load: another release serves, no request fails', async (t) => {
@@ -117,11 +123,32 @@ test('an upgrade by join under load: another release serves, no request fails', 
   }
 })
 
-test('a restart under load: callers wait, no request fails', async (t) => {
-  const result = await under(12, async () => {
-    await lab.do('vm2', `systemctl restart ${unit}`)
-    await lab.do('vm1', `systemctl restart ${unit}`)
+test('a restart under load: callers wait for a moment, no request fails, what is slow ends', async (t) => {
+  const result = await under(14, async () => {
+    const slow = lab.do('vm1', `curl -s -m 20 '${url}slow?ms=7000'`, { user })
+    await sleep(500)
+    for (const host of ['vm2', 'vm1']) await lab.do(host, `systemctl restart ${unit}`)
+    assert.match(await slow, /^web v1/)
   })
   t.diagnostic(`max ${result.max_ms} ms, p99 ${result.p99_ms} ms of ${result.ok}`)
   assert.deepEqual(result.failed, [])
+  assert.ok(result.max_ms < 4000, `${result.max_ms} ms`)
+})
+
+test('a stop ends every process', async () => {
+  await lab.do('vm1', `systemctl stop ${unit} meshctl-proxy.socket meshctl-agent.service`)
+  assert.deepEqual(await processes('vm1'), [])
+  await lab.do('vm1', `systemctl start meshctl-proxy.socket ${unit} meshctl-agent.service`)
+  await answers()
+})
+
+test('a host leaves with nothing left behind while an old generation lingers', async () => {
+  const slow = lab.enter('vm1', `curl -s -m 25 '${url}slow?ms=24000'`, { user })
+  await sleep(500)
+  await lab.do('vm1', `systemctl reload ${unit}`)
+  assert.equal((await processes('vm1')).filter((line) => !line.includes('--worker')).length, 2)
+  const left = await mesh.leave('vm1')
+  assert.equal(left.status, 0, left.stderr)
+  assert.equal((await lab.enter('vm1', 'getent passwd meshctl-proxy')).status, 2)
+  await slow
 })

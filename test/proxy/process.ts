@@ -68,9 +68,11 @@ export async function start(
     inherited?: number
     program?: string
     more?: string[]
+    env?: NodeJS.ProcessEnv
   } = {},
 ): Promise<Proxy> {
   const { workers = 2, inherited, program = main, more = [] } = options
+
   const bind = inherited === undefined ? ['--inbound'] : []
   const flags = [...bind, '--health', '--prometheus'].flatMap((flag) => [flag, '127.0.0.1:0'])
   const args = [
@@ -84,7 +86,7 @@ export async function start(
     ...flags,
     ...more,
   ]
-  const env = { ...process.env, MESHCTL_LOG: 'info' }
+  const env = { ...process.env, MESHCTL_LOG: 'info', ...options.env }
   // As systemd does it: descriptors from 3 on, the pid they are meant for, and started again when it ends.
   const script = `run() { sh -c 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"' sh "$@"; }; run "$@"; run "$@"`
   const child =
@@ -148,14 +150,15 @@ export function get(
   host = '127.0.0.1',
 ): Promise<[number, string]> {
   return new Promise((resolve, reject) => {
-    request({ host, port, path, agent }, (response) => {
+    const asked = request({ host, port, path, agent, timeout: 20_000 }, (response) => {
       let body = ''
       response.on('data', (chunk) => (body += chunk))
       response.on('end', () => resolve([response.statusCode ?? 0, body]))
       response.on('error', reject)
     })
-      .on('error', reject)
-      .end()
+    asked.on('timeout', () => asked.destroy(new Error('no answer')))
+    asked.on('error', reject)
+    asked.end()
   })
 }
 

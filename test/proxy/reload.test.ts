@@ -104,7 +104,9 @@ async function upgraded(port: number): Promise<Socket> {
 
 async function echo(socket: Socket, word: string): Promise<void> {
   socket.write(word)
-  const [bytes] = (await once(socket, 'data')) as [Buffer]
+  const closed = once(socket, 'close').then(() => assert.fail('the connection was cut'))
+  const [bytes] = (await Promise.race([once(socket, 'data'), closed])) as [Buffer]
+  closed.catch(() => undefined)
   assert.equal(bytes.toString(), word)
 }
 
@@ -237,10 +239,65 @@ test('a killed worker harms its own connections only', async (t) => {
   t.diagnostic(`${broken} of ${load.done} requests`)
 })
 
+test('a worker that crashes tells what it has counted before it ends', async (t) => {
+  const dir = prefix(t)
+  const port = await app(t)
+  const fault = join(dir, 'fault.mjs')
+  const signal = `process.on('SIGWINCH', () => { throw new Error('planted') })`
+  writeFileSync(fault, `if (process.argv[2] === '--worker') ${signal}\n`)
+  const proxy = await start(t, dir, port, { workers: 1, env: { NODE_OPTIONS: `--import=${fault}` } })
+  await proxy.push.send({ type: 'snapshot', snapshot: serving(port) })
+  for (let i = 0; i < 5; i++) assert.deepEqual(await get(proxy.inbound), [200, 'hello'])
+  const [worker] = childrenOf(proxy.process.pid!)
+  process.kill(worker!, 'SIGWINCH')
+  await until(() => Promise.resolve(!isAlive(worker!)))
+  await until(async () => (await metric(proxy.prometheus, 'meshctl_proxy_workers')) === 1)
+  assert.equal(await metric(proxy.prometheus, 'istio_requests_total'), 5)
+  assert.equal(await metric(proxy.prometheus, 'meshctl_proxy_worker_restarts_total'), 1)
+})
+
 test('nobody answers a reload where no proxy runs', async (t) => {
   const dir = prefix(t)
   mkdirSync(dirname(pathsUnder(dir).proxySocket), { recursive: true })
   const [status, log] = await reload(dir)
   assert.equal(status, 1)
   assert.match(log, /MSH0705.*ENOENT/)
+})
+
+test('a supervisor that makes way for the next one ends at once, its workers when they have finished', async (t) => {
+  const dir = prefix(t)
+  const port = await app(t)
+  const proxy = await start(t, dir, port, { workers: 1 })
+  await proxy.push.send({ type: 'snapshot', snapshot: serving(port) })
+  const [worker] = childrenOf(proxy.process.pid!)
+  const slow = get(proxy.inbound, '/?wait=1000')
+  const socket = await upgraded(proxy.inbound)
+  socket.on('error', () => undefined)
+  process.kill(proxy.process.pid!, 'SIGUSR2')
+  // As systemd does it when the command of ExecStop is over.
+  process.kill(proxy.process.pid!, 'SIGTERM')
+  assert.equal(await proxy.exit, 0)
+  await assert.rejects(get(proxy.inbound), /ECONNREFUSED/)
+  assert.ok(isAlive(worker!))
+  await echo(socket, 'still there')
+  assert.deepEqual(await slow, [200, 'hello'])
+  socket.destroy()
+  await until(() => Promise.resolve(!isAlive(worker!)))
+})
+
+test('when the supervisor is killed its workers serve until the next one is there', async (t) => {
+  const dir = prefix(t)
+  const port = await app(t)
+  const proxy = await start(t, dir, port, { workers: 2 })
+  await proxy.push.send({ type: 'snapshot', snapshot: serving(port) })
+  const workers = childrenOf(proxy.process.pid!)
+  const load = new Load(t, proxy.inbound, 4)
+  await load.more(100)
+  process.kill(proxy.process.pid!, 'SIGKILL')
+  await proxy.exit
+  await load.more(100)
+  assert.deepEqual(await get(proxy.inbound), [200, 'hello'])
+  await load.stop()
+  assert.deepEqual(load.failed, [])
+  await until(() => Promise.resolve(!workers.some(isAlive)))
 })

@@ -1,6 +1,7 @@
 // The supervisor with real worker processes that misbehave on demand (standin.ts).
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
+import { once } from 'node:events'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,6 +11,7 @@ import { systemClock } from '../../src/clock.ts'
 import { makeLog } from '../../src/log.ts'
 import { bindSocket } from '../../src/proxy/sockets.ts'
 import { Supervisor } from '../../src/proxy/supervisor.ts'
+import type { SupervisorOptions } from '../../src/proxy/supervisor.ts'
 import type { Snapshot } from '../../src/snapshot/types.ts'
 import { emptySnapshot } from './snapshots.ts'
 
@@ -19,6 +21,7 @@ function start(
   t: TestContext,
   workers: number,
   snapshot: Snapshot | null = null,
+  more: Partial<SupervisorOptions> = {},
 ): { supervisor: Supervisor; port: number } {
   const dir = mkdtempSync(join(tmpdir(), 'supervisor-'))
   const socket = bindSocket('link', '127.0.0.1', 0)
@@ -31,6 +34,7 @@ function start(
     accessLog: join(dir, 'access.log'),
     applyTimeoutMs: 1000,
     awakeWithinMs: 1000,
+    ...more,
   })
   t.after(() => {
     supervisor.close()
@@ -145,6 +149,44 @@ test('a worker that crashes under traffic is replaced with the same config, and 
   await until(() => supervisor.live === 2)
   const { text } = await supervisor.stats()
   assert.match(text, /meshctl_proxy_worker_restarts_total 1\n/)
+})
+
+test('a worker that hangs under traffic is ended and replaced, and the others serve on', async (t) => {
+  const good = emptySnapshot('good')
+  const { supervisor, port } = start(t, 2, good, { lookEveryMs: 200 })
+  await until(() => supervisor.live === 2)
+  const stuck = connect(port, '127.0.0.1', () => stuck.write('hang'))
+  const cut = once(stuck, 'close')
+  stuck.on('error', () => undefined)
+  await cut
+  await until(() => supervisor.live === 2)
+  for (let i = 0; i < 10; i++) assert.equal((await call(port))[1], good.hash)
+  assert.match((await supervisor.stats()).text, /meshctl_proxy_worker_restarts_total 1\n/)
+})
+
+test('a worker that crashes again and again waits longer each time', async (t) => {
+  const { supervisor, port } = start(t, 1, emptySnapshot('good'))
+  const took: number[] = []
+  for (let i = 0; i < 4; i++) {
+    await until(() => supervisor.live === 1)
+    await call(port, 'crash').catch(() => undefined)
+    const began = performance.now()
+    await until(() => supervisor.live === 0)
+    await until(() => supervisor.live === 1)
+    took.push(performance.now() - began)
+  }
+  // Waits are 0, 100–200, 200–400, 400–800 ms.
+  assert.ok(took[3]! >= 400, took.join())
+})
+
+test('what a killed worker counted is kept though nobody had asked for it', async (t) => {
+  const { supervisor, port } = start(t, 1, emptySnapshot('good'), { lookEveryMs: 20 })
+  await until(() => supervisor.live === 1)
+  const counted = (): boolean => JSON.stringify(supervisor.tally.dump()).includes('standin_applied_total')
+  await until(counted)
+  process.kill(Number((await call(port))[0]), 'SIGKILL')
+  await until(() => supervisor.live === 0)
+  assert.ok(counted())
 })
 
 test('when every worker is stuck the pong says that nothing is served, so that capture lapses', async (t) => {
