@@ -11,6 +11,7 @@ import type { Destination, Live, LiveIdentity, LiveInbound, LiveRetry, LiveRoute
 import * as order from './order.ts'
 import { compileMatches } from './route/match.ts'
 import { Split } from './route/pick.ts'
+import { RouteTable } from './route/table.ts'
 import { ServerNames } from './route/sni.ts'
 
 const noRetry: RetryPolicy = { attempts: 0, perTryTimeout: 0, on: [], statuses: [], methods: [] }
@@ -53,7 +54,10 @@ export function link(core: Core, keep: Keep, snapshot: Snapshot): { live: Live; 
       const target: Target = {
         protocol: port.protocol,
         destination,
-        routes: port.routes.map((route) => linkRoute(snapshot, route, split, where)),
+        routes: new RouteTable(
+          port.routes.map((route) => linkRoute(snapshot, route, split, where)),
+          port.routes.map((route) => route.matches),
+        ),
         fallback: compileChain(order.outbound(snapshot.settings, { timeout: 0 })),
         tls: linkTls(port.tlsRoutes ?? [], split, where),
         tcp: port.tcp.length === 0 ? null : split(port.tcp, where),
@@ -93,7 +97,7 @@ export function link(core: Core, keep: Keep, snapshot: Snapshot): { live: Live; 
     return {
       protocol: service.protocol,
       destination,
-      routes: [route],
+      routes: new RouteTable([route], [[]]),
       fallback: chain,
       tls: null,
       tcp: parts,
@@ -115,7 +119,7 @@ export function link(core: Core, keep: Keep, snapshot: Snapshot): { live: Live; 
     nowhere: {
       protocol: 'http',
       destination: nowhere,
-      routes: [],
+      routes: new RouteTable([], []),
       fallback: compileChain(order.outbound(snapshot.settings, { timeout: 0 })),
       tls: null,
       tcp: null,

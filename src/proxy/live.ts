@@ -8,6 +8,7 @@ import type { ClusterState } from './cluster/cluster.ts'
 import type { Recent } from './recent.ts'
 import type { Predicate } from './route/match.ts'
 import type { Split } from './route/pick.ts'
+import type { RouteTable } from './route/table.ts'
 import type { ServerNames } from './route/sni.ts'
 
 /** Who calls, as the access log and the metrics name it. '' where unknown. */
@@ -49,7 +50,7 @@ export interface LiveRetry {
 export interface Target {
   readonly protocol: Protocol
   readonly destination: Destination
-  readonly routes: readonly LiveRoute[]
+  readonly routes: RouteTable
   /** The chain of exchanges that match no route, so that they are logged and counted like the rest. */
   readonly fallback: Chain
   /** Where TLS goes by its server name; null: it is opaque like the rest. */

@@ -25,11 +25,10 @@ function goneOf(live: Live, scope: Scope): Target {
 export function filterRequest(x: Exchange, head: Headers): Verdict {
   x.userAgent = head.get('user-agent') ?? ''
   x.requestId = head.get('x-request-id') ?? ''
-  for (const route of x.target.routes) {
-    if (route.matches !== null && !route.matches(x, head)) continue
+  const route = x.target.routes.find(x, head)
+  if (route !== null) {
     x.route = route
     x.chain = route.chain
-    break
   }
   return run(x.chain.onRequest, x)
 }

@@ -14,6 +14,7 @@ import type { Core } from '../core.ts'
 import type { Live, LiveIdentity, Scope, Target } from '../live.ts'
 import { Recent } from '../recent.ts'
 import { Split } from '../route/pick.ts'
+import { RouteTable } from '../route/table.ts'
 import type { Guests } from './guests.ts'
 import { Hello } from './hello.ts'
 import { nobody } from './refuse.ts'
@@ -162,7 +163,7 @@ function passthrough(core: Core, { address, port }: Address): Target {
   return {
     protocol: 'tcp',
     destination,
-    routes: [],
+    routes: new RouteTable([], []),
     fallback: compileChain([]),
     tls: null,
     tcp: new Split([{ cluster, weight: 1 }]),
