@@ -114,6 +114,7 @@ export interface Line {
   readonly method: string
   readonly path: string
   readonly status: number
+  readonly grpc_status?: number
   readonly flags: string
   readonly reason?: string
   readonly detail?: string

@@ -15,14 +15,15 @@ export interface Way {
   readonly port: number
 }
 
-/** Two hops to an application, declared the same on both sides. */
+/** Two hops to an application (a server, or its port), declared the same on both sides. */
 export async function wayTo(
   t: TestContext,
-  app: net.Server,
+  app: net.Server | number,
   options: { protocol?: Protocol; calls?: Partial<Calls>; instance?: Partial<InstanceOptions> } = {},
 ): Promise<Way> {
   const { protocol = 'http', calls = {}, instance: more = {} } = options
-  const instance = await new Instance(t, await listen(t, app), { protocol, ...more }).start(authority)
+  const appPort = typeof app === 'number' ? app : await listen(t, app)
+  const instance = await new Instance(t, appPort, { protocol, ...more }).start(authority)
   const caller = await new Caller(t).start(authority, {
     protocol,
     subsets: [{ name: '', weight: 1, endpoints: [instance.endpoint()] }],

@@ -1,5 +1,6 @@
 // The way back: response heads and bodies from upstream to downstream.
 import type { Channel } from '../../net/channel.ts'
+import { Grpc, httpStatusOf, statusIn } from '../filter/grpc.ts'
 import { mayMove, mayRetryStatus } from '../filter/retry.ts'
 import { connectFailed, leave, retry } from './attempt.ts'
 import type { Headers, Upstream } from './ends.ts'
@@ -29,7 +30,9 @@ export function answered(
 ): boolean {
   const endpoint = x.endpoint!
   const { status } = head
-  endpoint.answered(status)
+  // A call that failed before it began says so in its only head.
+  const grpcStatus = isWhole && x.isGrpc ? statusIn(head) : -1
+  endpoint.answered(grpcStatus < 0 ? status : httpStatusOf(grpcStatus))
   if (status >= 400) {
     if (status === 503 && endpoint.config.via === 'link' && moveOn(x, head)) return false
     if (mayRetryStatus(x, status)) {
@@ -39,6 +42,7 @@ export function answered(
       return false
     }
   }
+  if (grpcStatus === Grpc.unavailable && endpoint.config.via === 'link' && moveOn(x, head)) return false
   x.status = status
   if (x.tryDeadline !== null) x.core.wheel.cancel(x.tryDeadline)
   if (run(x.chain.onResponse, x) === Done) return false

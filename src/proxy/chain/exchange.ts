@@ -39,8 +39,8 @@ export class Exchange implements Expiring {
   /** The application is to be spoken to in HTTP/2, as it was declared or as its caller spoke. */
   isHttp2: boolean
   isGrpc: boolean
-  /** As the trailers said it; '' none. */
-  grpcStatus: string
+  /** 0–16, as the trailers said it or we did; -1: none. */
+  grpcStatus: number
   /** `websocket`, or '': nothing that we know how to tunnel. */
   upgrade: string
   userAgent: string
@@ -103,6 +103,8 @@ export class Exchange implements Expiring {
   duration: number
   finished: boolean
 
+  /** Of the whole exchange, milliseconds; 0: none. */
+  timeLimit: number
   /** Answers both the route's deadline and the try's; armed only when the route has them. */
   routeDeadline: Deadline | null
   tryDeadline: Deadline | null
@@ -123,7 +125,7 @@ export class Exchange implements Expiring {
     this.version = 1
     this.isHttp2 = false
     this.isGrpc = false
-    this.grpcStatus = ''
+    this.grpcStatus = -1
     this.upgrade = ''
     this.userAgent = ''
     this.requestId = ''
@@ -160,6 +162,7 @@ export class Exchange implements Expiring {
     this.startedAt = core.clock.monotonic()
     this.duration = 0
     this.finished = false
+    this.timeLimit = 0
     this.routeDeadline = null
     this.tryDeadline = null
     this.retryDelay = null
@@ -170,6 +173,7 @@ export class Exchange implements Expiring {
   }
 
   armRoute(ms: number): void {
+    this.timeLimit = ms
     this.routeDeadline ??= new Deadline(this, RouteDeadline)
     this.core.wheel.arm(this.routeDeadline, ms)
   }

@@ -13,7 +13,7 @@ export function expired(x: Exchange, tag: number): void {
     if (mayRetryReset(x)) retry(x)
     else x.downstream.refuse(x, causes.timeout, `no response within ${x.route?.retry.perTryTimeout} ms`)
   } else if (tag === RouteDeadline) {
-    const detail = `after ${x.route?.timeout} ms`
+    const detail = `after ${x.timeLimit} ms`
     if (x.responseStarted) x.downstream.cut(x, causes.responseTimeout, detail)
     else x.downstream.refuse(x, causes.timeout, detail)
   } else {

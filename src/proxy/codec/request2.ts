@@ -14,11 +14,12 @@ import { Done, Next, run, Wait } from '../chain/filter.ts'
 import { expired, settle } from '../chain/finish.ts'
 import { blame, causes } from '../chain/reply.ts'
 import type { Cause } from '../chain/reply.ts'
+import { Grpc, grpcMessage, grpcStatusOf, isGrpc, statusIn, timeoutIn } from '../filter/grpc.ts'
 import { Pump } from '../pump.ts'
 import type { PumpEnd } from '../pump.ts'
 import type { Server2 } from './server2.ts'
 import { StreamChannel } from './streamchannel.ts'
-import { trailerFields, writeReply, writeResponseHead } from './write2.ts'
+import { pairFields, trailerFields, writeReply, writeResponseHead } from './write2.ts'
 import { pairsOf } from './write1.ts'
 
 // For further tries: filled again from what the request keeps.
@@ -61,7 +62,11 @@ export class Request2 implements Downstream, StreamOwner, PumpEnd {
   // --- from the stream
 
   headers(stream: Stream, fields: Fields, isEnd: boolean): void {
-    const { core, scope } = this.#server
+    const { core, scope, openTunnel } = this.#server
+    if (openTunnel !== null && fields.method === 'CONNECT' && fields.protocol === '') {
+      openTunnel(stream, fields)
+      return
+    }
     const { live } = core
     if (live === null) {
       stream.session.reset(stream, Code.refusedStream)
@@ -81,9 +86,10 @@ export class Request2 implements Downstream, StreamOwner, PumpEnd {
     x.requestDone = isEnd || isUpgrade
     x.isUnsized = !isEnd && !isUpgrade && fields.contentLength < 0
     // Where nothing else was declared an application is spoken to as its caller spoke, and in HTTP/1.1 about WebSocket.
-    if (!isUpgrade && speaksHttp2(x, fields)) x.isHttp2 = true
-    x.isGrpc = fields.get('content-type')?.startsWith('application/grpc') === true
+    if (!isUpgrade && this.#speaksHttp2(fields)) x.isHttp2 = true
+    x.isGrpc = isGrpc(fields)
     const verdict = filterRequest(x, fields)
+    if (x.isGrpc && !scope.isSecure && !x.finished) limit(x, fields)
     if (verdict === Next && isOpaque(x.target.protocol)) {
       // What was declared is not circumvented by calling it something else.
       this.refuse(x, causes.callerRefused, `${x.target.destination.service} speaks ${x.target.protocol}`)
@@ -155,6 +161,7 @@ export class Request2 implements Downstream, StreamOwner, PumpEnd {
     const stream = this.#stream!
     const { session } = stream
     const isEnd = isWhole && start === end
+    if (isEnd && x.isGrpc) x.grpcStatus = statusIn(response)
     writeResponseHead(x, response, session, stream, isEnd)
     return isEnd || start === end || session.data(stream, buffer, start, end, isWhole)
   }
@@ -169,7 +176,7 @@ export class Request2 implements Downstream, StreamOwner, PumpEnd {
     if (!stream.isEnded) {
       if (trailers === null) stream.session.end(stream)
       else {
-        noteGrpc(x, trailers)
+        if (x.isGrpc) x.grpcStatus = statusIn(trailers)
         const fields = trailerFields(trailers)
         stream.session.trailers(stream, fields, fields.length)
       }
@@ -186,6 +193,10 @@ export class Request2 implements Downstream, StreamOwner, PumpEnd {
     x.responseStarted = true
     const stream = this.#stream!
     writeReply(x, stream.session, stream, cause, x.status, detail)
+    if (x.isGrpc) {
+      x.grpcStatus = grpcStatusOf(x.status)
+      x.status = 200
+    }
     // What was decided for the connection holds for nobody who comes later.
     if (!x.keepAlive) this.#server.close()
     this.#done(x)
@@ -195,10 +206,21 @@ export class Request2 implements Downstream, StreamOwner, PumpEnd {
     leave(x)
     blame(x, cause, detail)
     x.responseDone = true
+    const stream = this.#stream!
+    if (x.isGrpc) {
+      x.grpcStatus = cause === causes.responseTimeout ? Grpc.deadlineExceeded : Grpc.unavailable
+      const fields = pairFields([
+        'grpc-status',
+        String(x.grpcStatus),
+        'grpc-message',
+        grpcMessage(cause.text),
+      ])
+      stream.session.trailers(stream, fields, fields.length)
+    }
     settle(x)
     this.#x = null
-    const stream = this.#stream!
-    stream.session.reset(stream, Code.internalError)
+    if (!x.isGrpc) stream.session.reset(stream, Code.internalError)
+    else if (!x.requestDone) stream.session.reset(stream, Code.noError)
   }
 
   expired(x: Exchange, tag: number): void {
@@ -251,6 +273,11 @@ export class Request2 implements Downstream, StreamOwner, PumpEnd {
     if (owed > 0) stream.session.consumed(stream, owed)
   }
 
+  /** On a link the peer's proxy says what its caller spoke. */
+  #speaksHttp2(fields: Fields): boolean {
+    return this.#server.openTunnel === null || fields.get('x-meshctl-protocol') === 'h2'
+  }
+
   /** The response has gone out whole. */
   #done(x: Exchange): void {
     x.responseDone = true
@@ -262,12 +289,8 @@ export class Request2 implements Downstream, StreamOwner, PumpEnd {
   }
 }
 
-/** On a link the peer's proxy says what its caller spoke. */
-function speaksHttp2(x: Exchange, fields: Fields): boolean {
-  return !x.scope.isSecure || fields.get('x-meshctl-protocol') === 'h2'
-}
-
-/** The status of a call is in its trailers; for the metrics. */
-function noteGrpc(x: Exchange, trailers: Headers): void {
-  if (x.isGrpc) x.grpcStatus = trailers.get('grpc-status') ?? ''
+/** The caller's own deadline holds where it is shorter than the route's, as in Istio. */
+function limit(x: Exchange, fields: Fields): void {
+  const ms = timeoutIn(fields)
+  if (ms > 0 && (x.timeLimit === 0 || ms < x.timeLimit)) x.armRoute(ms)
 }

@@ -12,6 +12,7 @@ import type { Headers } from '../chain/ends.ts'
 import type { Exchange } from '../chain/exchange.ts'
 import { replyText } from '../chain/reply.ts'
 import type { Cause } from '../chain/reply.ts'
+import { grpcMessage, grpcStatusOf } from '../filter/grpc.ts'
 import { endsHere, endsHereFrom, isMeshField } from '../filter/header.ts'
 
 /** What one field costs at most beside its name and value. */
@@ -101,7 +102,7 @@ export function writeReply(
   if (x.isGrpc) {
     at = encoder.text(out, at, 'content-type', 'application/grpc', false)
     at = encoder.text(out, at, 'grpc-status', String(grpcStatusOf(status)), false)
-    at = encoder.text(out, at, 'grpc-message', percent(text.trimEnd()), false)
+    at = encoder.text(out, at, 'grpc-message', grpcMessage(text.trimEnd()), false)
   } else {
     at = encoder.text(out, at, 'content-type', 'text/plain', false)
     at = encoder.text(out, at, 'content-length', String(text.length), false)
@@ -135,37 +136,6 @@ export function pairFields(pairs: readonly string[]): Field[] {
   const fields: Field[] = []
   for (let i = 0; i + 1 < pairs.length; i += 2) fields.push(fieldOf(pairs[i]!, pairs[i + 1]!))
   return fields
-}
-
-/**
- * The status of gRPC for one of HTTP: https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md, and
- * DEADLINE_EXCEEDED for our own timeouts.
- */
-export function grpcStatusOf(status: number): number {
-  switch (status) {
-    case 400:
-    case 431:
-      return 13
-    case 401:
-      return 16
-    case 403:
-      return 7
-    case 404:
-      return 12
-    case 429:
-    case 502:
-    case 503:
-      return 14
-    case 504:
-      return 4
-    default:
-      return 2
-  }
-}
-
-/** grpc-message is percent-encoded (gRPC over HTTP/2, Status-Message). The text is printable ASCII. */
-function percent(text: string): string {
-  return text.replaceAll('%', '%25').replaceAll(/[^\x20-\x7e]/g, ' ')
 }
 
 function writeFields(

@@ -23,6 +23,10 @@ export const access: Filter = {
     lines.json(x.path)
     lines.raw(',"status":')
     lines.int(x.status)
+    if (x.grpcStatus >= 0) {
+      lines.raw(',"grpc_status":')
+      lines.int(x.grpcStatus)
+    }
     happened(lines, x.flag, x.reason, x.detail)
     lines.raw(recent.line)
     lines.int(x.bytesIn)

@@ -32,29 +32,47 @@ interface TcpCell {
   readonly closed: ReturnType<Stats['counter']>
 }
 
+/** What is counted of an exchange. */
+type Finished = Pick<
+  Exchange,
+  'status' | 'flag' | 'isGrpc' | 'grpcStatus' | 'duration' | 'bytesIn' | 'bytesOut'
+>
+
 /** What one caller does with one version of one service. */
 export class Recorder {
   #stats: Stats
   #labels: Labels
+  /** By flag, then by status. */
   #http: Map<string, Map<number, HttpCell>>
+  /** By flag, then by status of HTTP and of gRPC. */
+  #grpc: Map<string, Map<number, HttpCell>>
   #tcp: Map<string, TcpCell>
 
   constructor(stats: Stats, labels: Labels) {
     this.#stats = stats
     this.#labels = labels
     this.#http = new Map()
+    this.#grpc = new Map()
     this.#tcp = new Map()
   }
 
-  exchange(status: number, flag: string, milliseconds: number, bytesIn: number, bytesOut: number): void {
-    let byStatus = this.#http.get(flag)
-    if (byStatus === undefined) this.#http.set(flag, (byStatus = new Map<number, HttpCell>()))
-    let cell = byStatus.get(status)
-    if (cell === undefined) byStatus.set(status, (cell = this.#httpCell(status, flag)))
+  exchange(x: Finished): void {
+    const { status, flag, grpcStatus } = x
+    const byFlag = x.isGrpc ? this.#grpc : this.#http
+    let byStatus = byFlag.get(flag)
+    if (byStatus === undefined) byFlag.set(flag, (byStatus = new Map<number, HttpCell>()))
+    const key = x.isGrpc ? status * 32 + grpcStatus + 1 : status
+    let cell = byStatus.get(key)
+    if (cell === undefined) {
+      const protocol = x.isGrpc
+        ? { request_protocol: 'grpc', grpc_response_status: grpcStatus < 0 ? '' : String(grpcStatus) }
+        : { request_protocol: 'http' }
+      byStatus.set(key, (cell = this.#httpCell(status, flag, protocol)))
+    }
     cell.requests.add(1)
-    cell.duration.observe(milliseconds)
-    cell.requestBytes.observe(bytesIn)
-    cell.responseBytes.observe(bytesOut)
+    cell.duration.observe(x.duration)
+    cell.requestBytes.observe(x.bytesIn)
+    cell.responseBytes.observe(x.bytesOut)
   }
 
   opened(): void {
@@ -69,10 +87,10 @@ export class Recorder {
     cell.sent.add(bytesOut)
   }
 
-  #httpCell(status: number, flag: string): HttpCell {
+  #httpCell(status: number, flag: string, protocol: Record<string, string>): HttpCell {
     const labels = {
       ...this.#common(flag === '' ? '-' : flag),
-      request_protocol: 'http',
+      ...protocol,
       response_code: String(status),
     }
     const stats = this.#stats
@@ -180,7 +198,7 @@ export function recorderOf(
 export const metrics: Filter = {
   name: 'metrics',
   onFinish(x) {
-    x.scope.recent.of(x).exchange(x.status, x.flag, x.duration, x.bytesIn, x.bytesOut)
+    x.scope.recent.of(x).exchange(x)
   },
 }
 

@@ -59,6 +59,9 @@ export class Sender {
     const start = this.#headAt
     const length = at - start - headerBytes
     const flags = isEnd ? Flag.endStream : 0
+    // The peer's table would follow what never arrives.
+    if (at + (length / maxPayload) * headerBytes > output.buffer.length)
+      throw new RangeError('head above its bound')
     if (length <= maxPayload) {
       writeHeader(output.buffer, start, length, Type.headers, flags | Flag.endHeaders, stream.id)
       output.end = at

@@ -69,12 +69,24 @@ suite('h2spec', () => {
     await once(callers, 'listening')
     t.after(() => callers.close())
     process.env['CALLER_PORT'] = String((callers.address() as AddressInfo).port)
-    // It listens on as many ports in a row as it has cases; below those that the kernel gives to others.
-    const from = 20_000 + (process.pid % 100) * 100
+    const from = await freePorts(clientCases)
     const exec = `${process.execPath} test/wire/h2/caller.ts`
     await judge('h2specd', clientCases, '--from-port', String(from), '--exec', exec)
   })
 })
+
+/** The first of so many free ports in a row, below those that the kernel gives to others. */
+async function freePorts(count: number): Promise<number> {
+  for (let from = 20_000 + (process.pid % 50) * 100; from < 30_000; from += 100) {
+    const servers = Array.from({ length: count }, (_, i) => net.createServer().listen(from + i, '127.0.0.1'))
+    const found = await Promise.allSettled(servers.map((server) => once(server, 'listening')))
+    await Promise.all(
+      servers.filter(({ listening }) => listening).map((server) => once(server.close(), 'close')),
+    )
+    if (found.every(({ status }) => status === 'fulfilled')) return from
+  }
+  throw new Error('no free ports below 30000')
+}
 
 /** One request, as far as the case lets it come. */
 function call(url: URL, done: () => void): void {

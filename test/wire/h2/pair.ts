@@ -1,4 +1,5 @@
 // Sessions back to back in memory, whose owners write down what they are told.
+import assert from 'node:assert/strict'
 import { HpackDecoder } from '../../../src/wire/h2/decoder.ts'
 import { HpackEncoder } from '../../../src/wire/h2/encoder.ts'
 import type { Field } from '../../../src/wire/h2/field.ts'
@@ -176,6 +177,13 @@ export function pair(limits: Partial<SessionLimits> = {}): { client: Peer; serve
   client.told()
   server.told()
   return { client, server }
+}
+
+/** The server's side of the client's last request. */
+export function taken(server: Peer, client: Peer): Stream {
+  const stream = server.session.streams.get(client.session.lastId)
+  assert.ok(stream !== null)
+  return stream
 }
 
 /** Fields that may be kept, of borrowed ones. */

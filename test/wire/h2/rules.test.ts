@@ -105,6 +105,15 @@ suite('rules of streams', () => {
     assert.match(ends(frame(8, 0, 1, word(8))), /^failed protocol_error/)
   })
 
+  test('indexes beyond the table, in the two cases that h2spec has since 2.3', () => {
+    assert.match(
+      ends(frame(1, whole, 1, Buffer.concat([get, Buffer.from([0xc6])]))),
+      /^failed compression_error/,
+    )
+    const literal = Buffer.concat([get, Buffer.from([0x7f, 0x07, 1, 0x78])])
+    assert.match(ends(frame(1, whole, 1, literal)), /^failed compression_error/)
+  })
+
   test('trailers come once, at the end, and not in a tunnel', () => {
     const trailer = field('x-sum', '1')
     assert.equal(ends(frame(1, 4, 1, post), frame(1, 4, 1, trailer)), '1 reset protocol_error')
