@@ -1,5 +1,6 @@
 // The supervisor's process: its doors (push socket, health, Prometheus), and how it comes and goes. It ends on a signal,
-// after a drain or, for a restart, before its workers do; or it has a successor started, which takes sockets, config and counts, and then drains without hurry.
+// after a drain or, for a restart, before its workers do; or it has a successor started, which takes sockets, config and
+// counts, and then drains without hurry.
 import { realpathSync } from 'node:fs'
 import { join } from 'node:path'
 import { systemClock } from '../clock.ts'
@@ -48,6 +49,9 @@ export class Service {
   readonly #supervisor: Supervisor
   #doors: Doors | null = null
   #isReloading = false
+  #isReplaced = false
+  /** The signal that came in the middle of a reload. */
+  #pending = ''
   #isEnding = false
   #isLeaving = false
 
@@ -163,7 +167,10 @@ export class Service {
         await successor.take(supervisor.tally.dump())
         const { pid } = successor
         this.#log.info({ pid, version: successor.version }, 'replaced: draining what still runs')
+        this.#isReplaced = true
         notify(`MAINPID=${pid}`)
+        // systemd meant whoever serves, and does not take a new main process while it stops one.
+        if (this.#pending !== '') process.kill(pid, 'SIGTERM')
         push.retire()
         health.close()
         prometheus.close()
@@ -175,6 +182,7 @@ export class Service {
     } catch (error) {
       this.#isReloading = false
       this.#log.error({ reason: reason(error) }, 'not reloaded')
+      if (this.#pending !== '') this.#end(this.#pending)
       throw error
     }
   }
@@ -217,6 +225,10 @@ export class Service {
 
   #end(signal: string): void {
     if (this.#isLeaving) return
+    if (this.#isReloading && !this.#isReplaced) {
+      this.#pending = signal
+      return
+    }
     if (this.#isEnding) process.exit(1)
     this.#isEnding = true
     this.#log.info({ signal }, 'draining')

@@ -28,6 +28,8 @@ export interface Proxy {
   prometheus: number
   push: PushConnection
   exit: Promise<number | null>
+  /** What it and its successors have logged. */
+  log: () => string
 }
 
 /** An application that says its name, after `?wait` milliseconds, and echoes upgraded connections. */
@@ -122,6 +124,7 @@ export async function start(
     prometheus: started['prometheus'] as number,
     push,
     exit,
+    log: () => log,
   }
 }
 

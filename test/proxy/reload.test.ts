@@ -204,6 +204,20 @@ test('stopping while old connections linger gives them no more than a stop gives
   assert.ok(performance.now() - stopped < 6000)
 })
 
+test('a stop in the middle of a reload ends both', async (t) => {
+  const dir = prefix(t)
+  const port = await app(t)
+  const proxy = await start(t, dir, port, { workers: 1 })
+  await proxy.push.send({ type: 'snapshot', snapshot: serving(port) })
+  const answer = reload(dir)
+  await until(() => Promise.resolve(proxy.log().includes('to take over')))
+  proxy.process.kill('SIGTERM')
+  const [status, log] = await answer
+  assert.equal(status, 0, log)
+  assert.equal(await proxy.exit, 0)
+  await until(() => Promise.resolve(!isAlive(-proxy.process.pid!)))
+})
+
 test('what lingers ends after its time', async (t) => {
   const dir = prefix(t)
   const port = await app(t)
