@@ -14,6 +14,7 @@ export interface FloodLimits {
   readonly faults: Rate
   /** Streams above our limit or behind our GOAWAY, which we refuse. */
   readonly refusals: Rate
+  /** SETTINGS and their acknowledgements, GOAWAY. */
   readonly settings: Rate
   /** Beyond one for each frame with data either way and each stream: gRPC measures its bandwidth with pings. */
   readonly pings: Rate

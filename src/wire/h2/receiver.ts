@@ -8,6 +8,8 @@ import { readSettings } from './settings.ts'
 import { End } from './table.ts'
 
 const pieceBytes = headerBytes + maxPayload
+/** Settings of one frame: each may move the windows of all streams. */
+const maxSettings = 32
 const maxSpare = 16
 // Buffers for cut frames that no session uses at the moment.
 const spare: Buffer[] = []
@@ -128,6 +130,7 @@ export class Receiver {
       case Type.goaway:
         if (length < 8) return session.guard.fail(Code.frameSizeError, 'GOAWAY of a wrong size')
         if (id !== 0) return session.guard.fail(Code.protocolError, 'GOAWAY on a stream')
+        if (session.guard.isFlooded(Kind.settings)) return undefined
         return session.farewell.received(readId(buf, start))
       case Type.priority:
         return this.#priority(buf, start, length, id)
@@ -222,6 +225,7 @@ export class Receiver {
       return undefined
     }
     if ((end - start) % 6 !== 0) return session.guard.fail(Code.frameSizeError, 'SETTINGS of a wrong size')
+    if (end - start > maxSettings * 6) return session.guard.fail(Code.enhanceYourCalm, 'too many settings')
     if (session.guard.isFlooded(Kind.settings) || session.guard.isGlutted()) return undefined
     if (!readSettings(session, buf, start, end)) return undefined
     session.settled()

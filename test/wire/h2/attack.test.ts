@@ -97,6 +97,7 @@ suite('frames that cost the peer nothing', () => {
   const kinds: Record<string, [number, (i: number) => Buffer]> = {
     SETTINGS: [floods.settings.burst, () => frame(Type.settings, 0, 0)],
     'SETTINGS acknowledged': [floods.settings.burst, () => frame(Type.settings, Flag.ack, 0)],
+    GOAWAY: [floods.settings.burst, () => frame(Type.goaway, 0, 0, Buffer.alloc(8))],
     PING: [floods.pings.burst, () => frame(Type.ping, 0, 0, Buffer.alloc(8))],
     'PING acknowledged': [floods.pings.burst, () => frame(Type.ping, Flag.ack, 0, Buffer.alloc(8))],
     PRIORITY: [floods.priorities.burst, (i) => frame(Type.priority, 0, idOf(i), [0, 0, 0, 0, 1])],
@@ -115,6 +116,23 @@ suite('frames that cost the peer nothing', () => {
       assert.match(victim.end, calm)
     })
   }
+
+  test('SETTINGS that move the windows of many streams over and over', () => {
+    const victim = new Victim()
+    for (let i = 0; i < 1000; i++) victim.send(frame(1, 4, idOf(i), post))
+    const moves = (count: number): Buffer =>
+      Buffer.concat(Array.from({ length: count }, (_, i) => Buffer.from([0, 4, 0, 0, 0, i & 1])))
+    const start = process.cpuUsage()
+    assert.equal(
+      victim.flood(() => frame(Type.settings, 0, 0, moves(32))),
+      floods.settings.burst,
+    )
+    const { user } = process.cpuUsage(start)
+    assert.ok(user < 1_000_000, `${user} µs`)
+    const other = new Victim()
+    other.send(frame(Type.settings, 0, 0, moves(33)))
+    assert.match(other.end, calm)
+  })
 
   test('WINDOW_UPDATE of streams, open and closed', () => {
     for (const answers of [true, false]) {
