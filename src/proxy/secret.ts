@@ -5,6 +5,9 @@ import { MeshError, reason } from '../errors.ts'
 import { peerSpiffe } from '../pki/spiffe.ts'
 import type { Secrets } from '../snapshot/types.ts'
 
+/** Ours is the first; the other is what peers of other makes begin with. */
+export const groups = 'P-256:X25519'
+
 interface Held {
   readonly chain: string
   readonly key: string
@@ -46,6 +49,12 @@ export class SecretStore {
     return this.#held.get(spiffe)?.context ?? null
   }
 
+  /** What a server needs that shows this identity to whoever names none. */
+  credentials(spiffe: string): tls.SecureContextOptions | null {
+    const held = this.#held.get(spiffe)
+    return held === undefined ? null : optionsOf(held.chain, held.key, this.#roots)
+  }
+
   epochOf(spiffe: string): number {
     return this.#held.get(spiffe)?.epoch ?? 0
   }
@@ -53,17 +62,21 @@ export class SecretStore {
 
 function makeContext(spiffe: string, chain: string, key: string, roots: string): tls.SecureContext {
   try {
-    return tls.createSecureContext({
-      cert: chain,
-      key,
-      ca: roots,
-      minVersion: 'TLSv1.3',
-      ecdhCurve: 'P-256',
-      // Every connection proves itself: no tickets, no resumption.
-      secureOptions: constants.SSL_OP_NO_TICKET,
-    })
+    return tls.createSecureContext(optionsOf(chain, key, roots))
   } catch (error) {
     throw new MeshError('MSH0704', `the secret of ${spiffe} is not usable: ${reason(error)}`)
+  }
+}
+
+function optionsOf(chain: string, key: string, roots: string): tls.SecureContextOptions {
+  return {
+    cert: chain,
+    key,
+    ca: roots,
+    minVersion: 'TLSv1.3',
+    ecdhCurve: groups,
+    // Every connection proves itself: no tickets, no resumption.
+    secureOptions: constants.SSL_OP_NO_TICKET,
   }
 }
 

@@ -29,7 +29,7 @@ export class EndpointState implements Expiring {
   /** Recorders by caller; see filter/metrics.ts. */
   readonly recorders: Map<string, Recorder>
   #pools: Map<string, Supply>
-  #links: Map<string, Supply>
+  #links: Map<string, Links>
   #connectFailures: number
   #errors: number
   #ejections: number
@@ -59,17 +59,20 @@ export class EndpointState implements Expiring {
     const { dialAs } = x.scope
     // Between hosts there are links; an application is spoken to as its caller spoke, or as it was declared.
     const isHttp2 = this.config.via === 'link' || x.isHttp2
-    return this.#supply(dialAs, isHttp2)
+    return isHttp2 ? this.links(dialAs) : this.#pool(dialAs)
   }
 
-  #supply(identity: string, isHttp2: boolean): Supply {
-    const supplies = isHttp2 ? this.#links : this.#pools
-    let supply = supplies.get(identity)
-    if (supply === undefined) {
-      supply = isHttp2 ? new Links(this, identity) : new Pool(this, identity)
-      supplies.set(identity, supply)
-    }
-    return supply
+  /** Connections of HTTP/2 made as this identity. */
+  links(identity: string): Links {
+    let links = this.#links.get(identity)
+    if (links === undefined) this.#links.set(identity, (links = new Links(this, identity)))
+    return links
+  }
+
+  #pool(identity: string): Supply {
+    let pool = this.#pools.get(identity)
+    if (pool === undefined) this.#pools.set(identity, (pool = new Pool(this, identity)))
+    return pool
   }
 
   #supplies(): Supply[] {
@@ -113,9 +116,9 @@ export class EndpointState implements Expiring {
   expire(): void {
     if (this.isRetired) return
     // One connection is tried in the background, so that no request pays for an instance that is still dead.
-    if (this.#connectFailures > 0 && this.#probeAs !== null)
-      this.#supply(this.#probeAs, this.config.via === 'link').probe(this)
-    else this.#restore()
+    if (this.#connectFailures === 0 || this.#probeAs === null) this.#restore()
+    else if (this.config.via === 'link') this.links(this.#probeAs).probe(this)
+    else this.#pool(this.#probeAs).probe(this)
   }
 
   probed(ok: boolean): void {

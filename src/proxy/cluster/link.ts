@@ -6,7 +6,6 @@ import type { Expiring } from '../../net/wheel.ts'
 import { defaultLimits } from '../../wire/h2/limits.ts'
 import type { Session } from '../../wire/h2/session.ts'
 import type { StreamOwner } from '../../wire/h2/stream.ts'
-import type { Exchange } from '../chain/exchange.ts'
 import { causes } from '../chain/reply.ts'
 import type { Cause } from '../chain/reply.ts'
 import { Carrier } from '../codec/carrier.ts'
@@ -49,11 +48,11 @@ export class Link implements CarrierUser, Line, Expiring {
     core.wheel.arm(this.#look, silence)
   }
 
-  /** Whether it takes this exchange now. */
-  mayOpen(x: Exchange): boolean {
+  /** Whether it takes one more stream now; `isUpgrade`: for an extended CONNECT. */
+  mayOpen(isUpgrade: boolean): boolean {
     const { session } = this
     // Whether WebSocket may travel is known from the peer's settings.
-    return session.canOpen && (x.upgrade === '' || session.canConnectProtocol)
+    return session.canOpen && (!isUpgrade || session.canConnectProtocol)
   }
 
   /** An upstream for one exchange. */

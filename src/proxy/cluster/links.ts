@@ -6,6 +6,7 @@ import { connected, connectFailed } from '../chain/attempt.ts'
 import type { Exchange } from '../chain/exchange.ts'
 import { causes } from '../chain/reply.ts'
 import type { Cause } from '../chain/reply.ts'
+import type { Connect } from './connect.ts'
 import { Dial } from './dial.ts'
 import type { Dialer } from './dial.ts'
 import type { EndpointState } from './endpoint.ts'
@@ -24,6 +25,8 @@ export class Links implements Supply, Dialer {
   #all: Set<Link>
   #dial: Dial | null
   #pending: Exchange[]
+  /** Opaque connections that wait like them. */
+  #connects: Connect[]
   #isClosed: boolean
 
   constructor(endpoint: EndpointState, identity: string) {
@@ -33,6 +36,7 @@ export class Links implements Supply, Dialer {
     this.#all = new Set()
     this.#dial = null
     this.#pending = []
+    this.#connects = []
     this.#isClosed = false
   }
 
@@ -55,6 +59,30 @@ export class Links implements Supply, Dialer {
     x.waitsAt = null
     const place = this.#pending.indexOf(x)
     if (place >= 0) this.#pending.splice(place, 1)
+  }
+
+  // --- from opaque connections
+
+  /** Gives it a link: now, or later through `linked` or `failed`. */
+  connect(connect: Connect): void {
+    if (this.#isFull) {
+      const detail = `${this.endpoint.cluster.config.maxConnections} connections at most`
+      // Later, as every other answer: the caller is still being made.
+      queueMicrotask(() => connect.failed(causes.overflow, detail))
+      return
+    }
+    const link = this.#pick(false)
+    if (link !== null) connect.linked(link)
+    else {
+      this.#connects.push(connect)
+      this.#widen()
+    }
+  }
+
+  /** It waits no longer. */
+  forgetConnect(connect: Connect): void {
+    const place = this.#connects.indexOf(connect)
+    if (place >= 0) this.#connects.splice(place, 1)
   }
 
   // --- from the endpoint
@@ -100,13 +128,14 @@ export class Links implements Supply, Dialer {
       x.waitsAt = null
       connectFailed(x, cause, detail)
     }
+    for (const connect of this.#connects.splice(0)) connect.failed(cause, detail)
   }
 
   // --- from the links
 
   /** Somebody waits. */
   get isWanted(): boolean {
-    return this.#pending.length > 0
+    return this.#pending.length + this.#connects.length > 0
   }
 
   /** A link may have room again: whoever waits gets it. */
@@ -117,20 +146,25 @@ export class Links implements Supply, Dialer {
         this.#pending.shift()
         continue
       }
-      const link = this.#pick(x)
+      const link = this.#pick(x.upgrade !== '')
       if (link === null) break
       this.#pending.shift()
       x.waitsAt = null
       connected(x, link.call())
     }
-    if (this.#pending.length > 0) this.#widen()
+    while (this.#connects.length > 0) {
+      const link = this.#pick(false)
+      if (link === null) break
+      this.#connects.shift()!.linked(link)
+    }
+    if (this.isWanted) this.#widen()
   }
 
   /** A link takes no more streams. */
   retired(link: Link): void {
     const place = this.#open.indexOf(link)
     if (place >= 0) this.#open.splice(place, 1)
-    if (this.#pending.length > 0) this.serve()
+    if (this.isWanted) this.serve()
   }
 
   /** A link is gone. */
@@ -142,40 +176,47 @@ export class Links implements Supply, Dialer {
   // --- inside
 
   #begin(x: Exchange): boolean {
-    const link = this.#pick(x)
+    const link = this.#pick(x.upgrade !== '')
     if (link === null) return false
     connected(x, link.call())
     return true
   }
 
-  #pick(x: Exchange): Link | null {
-    const { core, cluster } = this.endpoint
-    const { maxConnections } = cluster.config
-    // One connection of HTTP/1.1 carries one exchange: the limit means as many here. This exchange counts already.
-    if (maxConnections > 0 && this.#streams() >= maxConnections) return null
+  /** `isUpgrade`: for an extended CONNECT. */
+  #pick(isUpgrade: boolean): Link | null {
+    const { core } = this.endpoint
+    if (this.#isFull) return null
     const epoch = core.secrets.epochOf(this.identity)
     let best: Link | null = null
     for (let i = this.#open.length - 1; i >= 0; i--) {
       const link = this.#open[i]!
-      if (link.epoch !== epoch) link.close()
-      else if (link.mayOpen(x) && (best === null || link.session.openStreams < best.session.openStreams)) {
+      if (link.epoch !== epoch) {
+        // Not by `close`: whoever waits is being served right now.
+        this.#open.splice(i, 1)
+        link.carrier.close()
+      } else if (
+        link.mayOpen(isUpgrade) &&
+        (best === null || link.session.openStreams < best.session.openStreams)
+      ) {
         best = link
       }
     }
     return best
   }
 
-  #streams(): number {
+  /** One connection of HTTP/1.1 carries one exchange, or one opaque connection: the limit means as many streams here. */
+  get #isFull(): boolean {
+    const { maxConnections } = this.endpoint.cluster.config
+    if (maxConnections === 0) return false
     let count = 0
     for (const link of this.#all) count += link.session.openStreams
-    return count
+    return count >= maxConnections
   }
 
   /** Makes one more connection where that would help those who wait. */
   #widen(): void {
     if (this.#dial !== null || this.#isClosed || this.#open.length >= maxLinks) return
-    const { maxConnections } = this.endpoint.cluster.config
-    if (maxConnections > 0 && this.#streams() >= maxConnections) return
+    if (this.#isFull) return
     // A link that has not heard its peer's limits yet will say so soon.
     if (this.#open.some((link) => !link.session.isSettled)) return
     this.#dial = new Dial(this.endpoint, this.identity, linkHttp2, this)

@@ -1,7 +1,6 @@
 // One connection that speaks HTTP/2: its session's bytes in and out. Output is gathered over a turn of the event loop, so that
 // many streams leave in one write; where few are under way it leaves at once.
-import type { Owner } from '../../net/channel.ts'
-import type { Connection } from '../../net/connection.ts'
+import type { Channel, Owner } from '../../net/channel.ts'
 import type { Wheel } from '../../net/wheel.ts'
 import type { Fields } from '../../wire/h2/fields.ts'
 import { Code } from '../../wire/h2/frame.ts'
@@ -40,7 +39,7 @@ function flushAll(): void {
 }
 
 export class Carrier implements Owner, SessionOwner {
-  readonly connection: Connection
+  readonly connection: Channel
   readonly session: Session
   readonly #user: CarrierUser
   readonly #wheel: Wheel
@@ -51,7 +50,7 @@ export class Carrier implements Owner, SessionOwner {
   /** Takes the connection over and says hello. */
   constructor(
     role: 'client' | 'server',
-    connection: Connection,
+    connection: Channel,
     user: CarrierUser,
     wheel: Wheel,
     limits: SessionLimits,

@@ -1,7 +1,6 @@
 // HTTP/1.1 downstream: one accepted connection, its requests one after the other. Pipelined requests wait their turn in
 // the stash, which is bounded.
 import type { Channel, Owner } from '../../net/channel.ts'
-import type { Connection } from '../../net/connection.ts'
 import { Deadline } from '../../net/wheel.ts'
 import type { Expiring } from '../../net/wheel.ts'
 import { Head } from '../../wire/head.ts'
@@ -43,7 +42,7 @@ const HalfDeadline = 4
 
 export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
   readonly core: Core
-  readonly connection: Connection
+  readonly connection: Channel
   readonly scope: Scope
   readonly #guests: Guests
   #x: Exchange | null
@@ -64,7 +63,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
   #timing: Deadline | null
   #pump: Pump | null
 
-  constructor(core: Core, connection: Connection, scope: Scope, guests: Guests) {
+  constructor(core: Core, connection: Channel, scope: Scope, guests: Guests) {
     this.core = core
     this.connection = connection
     this.scope = scope

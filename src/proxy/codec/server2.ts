@@ -1,6 +1,6 @@
 // HTTP/2 downstream: one accepted connection, a link from another host or a local caller's own. Its requests are
 // request2.ts's.
-import type { Connection } from '../../net/connection.ts'
+import type { Channel } from '../../net/channel.ts'
 import { Deadline } from '../../net/wheel.ts'
 import type { Expiring } from '../../net/wheel.ts'
 import { faultName, faultStatus } from '../../wire/fault.ts'
@@ -21,16 +21,29 @@ import { Request2 } from './request2.ts'
 /** How often it is looked whether a connection is idle or its peer's certificate has ended. Milliseconds. */
 const lookEvery = 1000
 
+/** Takes a CONNECT; the owner of its stream is set before return. */
+export type OpenTunnel = (stream: Stream, fields: Fields) => void
+
 export class Server2 implements CarrierUser, Expiring, Guest {
   readonly core: Core
   readonly scope: Scope
   readonly guests: Guests
   readonly carrier: Carrier
+  /** Links only. */
+  readonly openTunnel: OpenTunnel | null
   readonly #look: Deadline
   #lastUsed: number
 
-  constructor(core: Core, connection: Connection, scope: Scope, guests: Guests) {
+  /** `openTunnel`: where it is a link, whose peers may ask for tunnels. */
+  constructor(
+    core: Core,
+    connection: Channel,
+    scope: Scope,
+    guests: Guests,
+    openTunnel: OpenTunnel | null = null,
+  ) {
     this.core = core
+    this.openTunnel = openTunnel
     this.scope = scope
     this.guests = guests
     this.#look = new Deadline(this, 0)

@@ -1,17 +1,17 @@
 // Bytes that were read and cannot be used yet: half a head, or requests that wait for the one before. Beyond a limit the
 // connection is not read until they are used.
-import type { Connection } from '../../net/connection.ts'
+import type { Channel } from '../../net/channel.ts'
 
 const limit = 65_536
 
 export class Stash {
-  readonly #connection: Connection
+  readonly #connection: Channel
   #bytes: Buffer | null
   #isHeld: boolean
   /** Bytes that an earlier parse has seen in vain. */
   seen: number
 
-  constructor(connection: Connection) {
+  constructor(connection: Channel) {
     this.#connection = connection
     this.#bytes = null
     this.#isHeld = false

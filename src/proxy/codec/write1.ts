@@ -1,7 +1,7 @@
 // Heads and bodies as HTTP/1.1 writes them: the bytes as they came, minus what ends at this hop, plus what filters add,
 // composed in one standing buffer.
 import { createHash, randomBytes } from 'node:crypto'
-import type { Connection } from '../../net/connection.ts'
+import type { Channel } from '../../net/channel.ts'
 import { Fields } from '../../wire/h2/fields.ts'
 import type { Head } from '../../wire/head.ts'
 import { Name } from '../../wire/names.ts'
@@ -25,7 +25,7 @@ const gatherLimit = 16_384
 
 // A response whose rest may come within the same turn waits in scratch, so that it leaves in one write: of one connection
 // at a time, from the start.
-let waiting: Connection | null = null
+let waiting: Channel | null = null
 let waitingBytes = 0
 
 /** Writes out what waits. */
@@ -71,7 +71,7 @@ function upgrade(x: Exchange, head: Headers, at: number): number {
  * the last one where the body is whole). `isMore`: it waits for more of its turn, until `flushResponse`.
  */
 export function writeResponse(
-  connection: Connection,
+  connection: Channel,
   x: Exchange,
   head: Headers,
   body: Buffer,
@@ -112,7 +112,7 @@ export function writeResponse(
 
 /** Body bytes (`isChunked`: as one chunk), behind what waits of the same connection. False: it is full. */
 export function writeData(
-  connection: Connection,
+  connection: Channel,
   body: Buffer,
   from: number,
   to: number,
@@ -130,7 +130,7 @@ export function writeData(
 }
 
 /** The end of a chunked body. */
-export function writeEnd(connection: Connection, trailers: readonly string[] | null): boolean {
+export function writeEnd(connection: Channel, trailers: readonly string[] | null): boolean {
   const end = composeEnd(trailers)
   if (waiting !== connection) return connection.write(end)
   if (waitingBytes + end.length > scratch.length) flushResponse()

@@ -1,5 +1,6 @@
 // PROXY headers at this host's services: read from balancers outside the mesh where the port is declared so, and written to
 // applications that want to know who calls. Which, is never guessed.
+import type net from 'node:net'
 import { plainAddress } from '../../net/addr.ts'
 import type { Owner } from '../../net/channel.ts'
 import type { Connection } from '../../net/connection.ts'
@@ -107,7 +108,7 @@ function forwardedFor({ source }: ProxyHeader): readonly string[] | null {
  * What an application is told of a connection: version 2, with the caller's SPIFFE id where a link has proven it. What a
  * balancer said is passed on, but for what it claims of an identity.
  */
-export function announcement(scope: Scope, { socket }: Connection, port: number): Buffer {
+export function announcement(scope: Scope, socket: net.Socket, port: number): Buffer {
   const { announced, source } = scope
   const { remoteAddress, remotePort, localAddress } = socket
   const isTold = announced !== null && announced.source !== null

@@ -9,6 +9,10 @@ import type { Live, Scope } from '../live.ts'
 export function refuseOpaque(core: Core, live: Live, connection: Connection, scope: Scope): void {
   connection.owner = nobody
   connection.abort()
+  logRefused(core, live, scope, connection.bytesIn)
+}
+
+export function logRefused(core: Core, live: Live, scope: Scope, bytesIn: number): void {
   const { refusal } = scope
   if (!live.settings.accessLog || refusal === null) return
   logTunnel(core, {
@@ -22,7 +26,7 @@ export function refuseOpaque(core: Core, live: Live, connection: Connection, sco
     flag: refusal.cause.flag,
     reason: refusal.cause.reason,
     detail: refusal.detail,
-    bytesIn: connection.bytesIn,
+    bytesIn,
     bytesOut: 0,
     duration: 0,
   })

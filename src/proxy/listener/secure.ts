@@ -1,6 +1,6 @@
 // Links from other hosts: mTLS 1.3, the peer's SPIFFE id proven, the server name says for which service port.
 import { constants } from 'node:crypto'
-import type net from 'node:net'
+import net from 'node:net'
 import tls from 'node:tls'
 import { Connection } from '../../net/connection.ts'
 import { Strangers } from '../../net/strangers.ts'
@@ -12,8 +12,9 @@ import type { Core } from '../core.ts'
 import { clientCertificate } from '../filter/header.ts'
 import type { Live, LiveInbound, Party, Scope } from '../live.ts'
 import { Recent } from '../recent.ts'
-import { identify } from '../secret.ts'
+import { groups, identify } from '../secret.ts'
 import type { Guests } from './guests.ts'
+import { openTunnel } from './hbone.ts'
 import { nobody } from './refuse.ts'
 import { Tunnel } from './tunnel.ts'
 
@@ -28,7 +29,7 @@ export function linkServer(core: Core, guests: Guests): tls.Server {
     // only close without a word.
     rejectUnauthorized: false,
     minVersion: 'TLSv1.3',
-    ecdhCurve: 'P-256',
+    ecdhCurve: groups,
     ALPNProtocols: [linkHttp2, linkTcp],
     secureOptions: constants.SSL_OP_NO_TICKET,
     handshakeTimeout,
@@ -40,6 +41,10 @@ export function linkServer(core: Core, guests: Guests): tls.Server {
     // The context decides both our certificate and the roots that the peer must chain to. Asked per connection, so that
     // new secrets hold from the next one on.
     SNICallback: (name, done) => {
+      if (net.isIP(name) !== 0) {
+        done(null)
+        return
+      }
       const service = core.live?.inboundByName.get(name.toLowerCase())
       const context = service === undefined ? null : core.secrets.context(service.spiffe)
       if (context === null)
@@ -54,6 +59,8 @@ export function linkServer(core: Core, guests: Guests): tls.Server {
   })
   const strangers = new Strangers(maxHandshakes)
   server.on('connection', (socket: net.Socket) => strangers.admit(socket))
+  // Before Node makes its TLS socket: that takes the context that the server has then.
+  server.prependListener('connection', nameless(core, server))
   server.on('secureConnection', (socket) => {
     strangers.proven(socket)
     socket.allowHalfOpen = true
@@ -62,13 +69,33 @@ export function linkServer(core: Core, guests: Guests): tls.Server {
   return server
 }
 
+/**
+ * Ztunnels name no server, and then nobody is asked: they are shown the server's own certificate, which is that of the
+ * only service of this host, or of the host itself. Keeps it that of the secrets that hold now.
+ */
+function nameless(core: Core, server: tls.Server): () => void {
+  let shown: tls.SecureContext | null = null
+  return () => {
+    const { live, secrets } = core
+    if (live === null) return
+    const owners = new Set([...live.inboundByName.values()].map(({ spiffe }) => spiffe))
+    const [only] = owners
+    const spiffe = only !== undefined && owners.size === 1 ? only : live.identities[0]!.principal
+    const context = secrets.context(spiffe)
+    const credentials = secrets.credentials(spiffe)
+    if (context === shown || credentials === null) return
+    shown = context
+    server.setSecureContext(credentials)
+  }
+}
+
 function accept(core: Core, guests: Guests, socket: tls.TLSSocket): void {
   // A late error of a refused socket must not end the process.
   socket.on('error', () => {})
   const { live } = core
   const isHttp2 = socket.alpnProtocol === linkHttp2
-  const name = typeof socket.servername === 'string' ? socket.servername.toLowerCase() : ''
-  const target = live?.inboundByName.get(name)
+  const serverName = serverNameOf(socket)
+  const target = serverName === null ? null : live?.inboundByName.get(serverName)
   const certificate = socket.getPeerCertificate(false)
   const caller =
     target === undefined || live === null ? 'no such service' : callerOf(socket, certificate, live)
@@ -82,13 +109,30 @@ function accept(core: Core, guests: Guests, socket: tls.TLSSocket): void {
   }
   // A connection that stays must not outlive what proved it: a revoked host gets no new certificate.
   const left = Date.parse(certificate.valid_to) - core.clock.now()
-  const scope = scopeOf(target, caller, core.clock.monotonic() + left)
-  if (isHttp2) new Server2(core, connection, scope, guests)
+  const until = core.clock.monotonic() + left
+  const scope = target === null ? hostScope(live, caller, until) : scopeOf(target, caller, until)
+  if (isHttp2) {
+    const link = {
+      core,
+      guests,
+      socket,
+      serverName,
+      scope,
+      scopeOf: (asked: LiveInbound) => (asked === target ? scope : scopeOf(asked, caller, until)),
+    }
+    new Server2(core, connection, scope, guests, (stream, fields) => openTunnel(link, stream, fields))
+  } else if (target === null) connection.destroy()
   else if (socket.alpnProtocol !== linkTcp || isHttp(target.protocol)) {
     // What was declared is not circumvented by calling it something else.
     core.log.warn({ peer: caller.principal, protocol: target.protocol }, 'link refused: no such protocol')
     connection.destroy()
   } else new Tunnel(core, live, scope, target, guests, null).adopt(connection, null)
+}
+
+/** Of the service port that is meant; null: the peer named none. */
+function serverNameOf({ servername }: tls.TLSSocket): string | null {
+  if (typeof servername !== 'string' || servername === '' || net.isIP(servername) !== 0) return null
+  return servername.toLowerCase()
 }
 
 /** Who calls, as the certificate proves it; a string: why it proves nothing. */
@@ -126,6 +170,17 @@ function refusing(why: string): Scope {
     recent: new Recent(),
     target: () => null,
     destination: { service: '', name: '', namespace: '' },
+  }
+}
+
+/** Of a caller who has named no service: nothing but tunnels is for him. */
+function hostScope(live: Live, source: Party, until: number): Scope {
+  return {
+    ...refusing(''),
+    source,
+    until,
+    refusal: null,
+    destination: { service: '', name: live.snapshot.host, namespace: '' },
   }
 }
 

@@ -1,12 +1,15 @@
 // One opaque connection: endpoint picked, dialled (another one where that fails), then pumped. It may be dialled before
 // anybody knows whether the connection is opaque at all; then it waits to be adopted.
-import type { Owner } from '../../net/channel.ts'
+import type { Channel, Owner } from '../../net/channel.ts'
 import type { Connection } from '../../net/connection.ts'
+import type net from 'node:net'
 import { printAddress } from '../../net/addr.ts'
 import { linkTcp } from '../../snapshot/types.ts'
 import { causes } from '../chain/reply.ts'
 import type { Cause } from '../chain/reply.ts'
 import type { ClusterState } from '../cluster/cluster.ts'
+import { Connect } from '../cluster/connect.ts'
+import type { Reacher } from '../cluster/connect.ts'
 import { Dial } from '../cluster/dial.ts'
 import type { Dialer } from '../cluster/dial.ts'
 import type { EndpointState } from '../cluster/endpoint.ts'
@@ -35,7 +38,15 @@ export interface Listener {
   tunnelFailed(): void
 }
 
-export class Tunnel implements Dialer, PumpEnd, Guest {
+/** A caller who is told whether there is a tunnel before its bytes flow. */
+export interface Asking {
+  /** Of its connection. */
+  readonly socket: net.Socket
+  granted(): void
+  denied(cause: Cause, detail: string): void
+}
+
+export class Tunnel implements Dialer, Reacher, PumpEnd, Guest {
   readonly core: Core
   readonly scope: Scope
   readonly target: Target
@@ -46,9 +57,12 @@ export class Tunnel implements Dialer, PumpEnd, Guest {
   #cluster: ClusterState | null
   endpoint: EndpointState | null
   #tried: EndpointState[]
-  #dial: Dial | null
-  #downstream: Connection | null
-  #upstream: Connection | null
+  #dial: Connect | Dial | null
+  #downstream: Channel | null
+  #upstream: Channel | null
+  /** Of the downstream connection. */
+  #socket: net.Socket | null
+  #asking: Asking | null
   #early: Buffer[]
   #earlyBytes: number
   #isHeld: boolean
@@ -83,6 +97,8 @@ export class Tunnel implements Dialer, PumpEnd, Guest {
     this.#dial = null
     this.#downstream = null
     this.#upstream = null
+    this.#socket = null
+    this.#asking = null
     this.#early = []
     this.#earlyBytes = 0
     this.#isHeld = false
@@ -97,9 +113,21 @@ export class Tunnel implements Dialer, PumpEnd, Guest {
 
   /** The connection is opaque: it belongs to this tunnel. `first` is what its client has sent so far. */
   adopt(downstream: Connection, first: Buffer | null): void {
+    this.#socket = downstream.socket
+    if (first !== null) this.#keepEarly(first)
+    this.#take(downstream)
+  }
+
+  /** The tunnel was asked for, and this is what it will be; the caller waits for the answer. */
+  grant(downstream: Channel, asking: Asking): void {
+    this.#socket = asking.socket
+    this.#asking = asking
+    this.#take(downstream)
+  }
+
+  #take(downstream: Channel): void {
     this.#downstream = downstream
     this.#guests.add(this)
-    if (first !== null) this.#keepEarly(first)
     downstream.owner = new Waiting(this)
     if (downstream.isClosed) this.downstreamClosed()
     else if (this.#failure !== null) this.#refuse(this.#failure.cause, this.#failure.detail)
@@ -143,16 +171,19 @@ export class Tunnel implements Dialer, PumpEnd, Guest {
 
   // --- from the dial
 
-  dialed(connection: Connection): void {
+  dialed(channel: Channel): void {
     this.#dial = null
-    this.#upstream = connection
-    if (this.#downstream === null) connection.owner = new Ahead(this)
-    else this.#join()
+    this.#upstream = channel
+    if (this.#downstream !== null) this.#join()
+    else {
+      channel.owner = new Ahead(this)
+      if (channel.isEnded) this.upstreamEnded()
+    }
   }
 
   dialFailed(cause: Cause, detail: string): void {
+    if (this.#dial instanceof Dial) this.endpoint?.connectFailed(this.scope.dialAs)
     this.#dial = null
-    this.endpoint?.connectFailed(this.scope.dialAs)
     this.#letGo()
     this.#failure = { cause, detail }
     this.#next()
@@ -190,7 +221,11 @@ export class Tunnel implements Dialer, PumpEnd, Guest {
     this.#tried.push(endpoint)
     this.endpoint = endpoint
     endpoint.active++
-    this.#dial = new Dial(endpoint, this.scope.dialAs, linkTcp, this)
+    const { dialAs } = this.scope
+    this.#dial =
+      endpoint.config.via === 'link'
+        ? new Connect(endpoint.links(dialAs), this)
+        : new Dial(endpoint, dialAs, linkTcp, this)
   }
 
   #keepEarly(bytes: Buffer): void {
@@ -205,10 +240,11 @@ export class Tunnel implements Dialer, PumpEnd, Guest {
     const downstream = this.#downstream!
     const upstream = this.#upstream!
     this.#failure = null
+    this.#asking?.granted()
     this.#recorder = recorderOf(this, this.target.destination)
     this.#recorder.opened()
     if (this.target.announce > 0) {
-      const header = announcement(this.scope, downstream, this.target.announce)
+      const header = announcement(this.scope, this.#socket!, this.target.announce)
       this.#ownBytes = header.length
       upstream.write(header)
     }
@@ -224,8 +260,9 @@ export class Tunnel implements Dialer, PumpEnd, Guest {
   }
 
   #refuse(cause: Cause, detail: string): void {
-    // A reset, so that the client sees a failure and not an empty answer.
-    this.#downstream?.abort()
+    // Else a reset, so that the client sees a failure and not an empty answer.
+    if (this.#asking !== null) this.#asking.denied(cause, detail)
+    else this.#downstream?.abort()
     this.#finish(cause, detail)
   }
 
