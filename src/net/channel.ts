@@ -26,6 +26,9 @@ export interface Channel {
   readonly isFull: boolean
   /** Takes the buffer over. False: stop writing until `drained`. */
   write(buffer: Buffer): boolean
+  /** Writes a buffer that is only lent, unless `hasKept` says afterwards that it belongs to the channel now. */
+  lend(buffer: Buffer): boolean
+  readonly hasKept: boolean
   /** Writes a copy of borrowed bytes. */
   copy(buffer: Buffer, start: number, end: number): boolean
   /** Stops reading until as many calls of `release`. */

@@ -90,6 +90,18 @@ export class Connection implements Channel {
     return this.#outlet.write(buffer)
   }
 
+  /** Writes a buffer that is only lent, see `hasKept`. False: stop writing until `drained`. */
+  lend(buffer: Buffer): boolean {
+    if (this.isClosed || this.isFinished) return true
+    this.bytesOut += buffer.length
+    return this.#outlet.lend(buffer)
+  }
+
+  /** The buffer last lent could not be written at once: it belongs to the connection now. */
+  get hasKept(): boolean {
+    return this.#outlet.hasKept
+  }
+
   /** Writes a copy of borrowed bytes. */
   copy(buffer: Buffer, start: number, end: number): boolean {
     const out = Buffer.allocUnsafe(end - start)

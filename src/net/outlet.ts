@@ -35,6 +35,8 @@ export const isDirect: boolean = major === 26 && minor! >= 10
 const highWater = 65_536
 
 export class Outlet {
+  /** See `lend`. */
+  hasKept: boolean
   readonly #socket: net.Socket
   readonly #drained: () => void
   #pending: Pending | null
@@ -47,6 +49,7 @@ export class Outlet {
 
   /** `drained` is called when a writer that was told to stop may go on. */
   constructor(socket: net.Socket, drained: () => void) {
+    this.hasKept = false
     this.#socket = socket
     this.#drained = drained
     this.#pending = null
@@ -70,6 +73,23 @@ export class Outlet {
     const handle = handleOf(socket)
     if (handle === null) return true
     return !this.#waits(handle.writeBuffer(null, buffer), handle, buffer, buffer.length) || this.#isRoom()
+  }
+
+  /**
+   * Writes a buffer that the caller wants back. True in `hasKept`: what could not be written at once is read from it later,
+   * so it is not the caller's any more. False: stop until drained.
+   */
+  lend(buffer: Buffer): boolean {
+    const socket = this.#socket
+    this.hasKept = false
+    if (this.#pending !== null || !isDirect || socket.connecting || socket.writableLength > 0) {
+      return this.write(Buffer.from(buffer))
+    }
+    const handle = handleOf(socket)
+    if (handle === null) return true
+    if (!this.#waits(handle.writeBuffer(null, buffer), handle, buffer, buffer.length)) return true
+    this.hasKept = true
+    return this.#isRoom()
   }
 
   get isFull(): boolean {

@@ -8,7 +8,7 @@ import type { SessionLimits } from '../../wire/h2/limits.ts'
 import { Session } from '../../wire/h2/session.ts'
 import type { SessionOwner } from '../../wire/h2/session.ts'
 import type { Stream, StreamOwner } from '../../wire/h2/stream.ts'
-import { flushResponse } from './write1.ts'
+import { flushWaiting } from './write1.ts'
 
 /** Up to so many open streams there is little to gather, and waiting for more only costs time. */
 const fewStreams = 4
@@ -91,7 +91,7 @@ export class Carrier implements Owner, SessionOwner {
   bytes(buffer: Buffer, start: number, end: number): void {
     this.heardAt = this.#wheel.now
     this.session.receive(buffer, start, end, this.heardAt)
-    flushResponse()
+    flushWaiting()
     if (this.session.isDone) this.flush()
   }
 
@@ -109,7 +109,7 @@ export class Carrier implements Owner, SessionOwner {
   closed(error: Error | null): void {
     this.#user.closing(error)
     this.session.ended()
-    flushResponse()
+    flushWaiting()
   }
 
   // --- from the session

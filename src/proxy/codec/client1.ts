@@ -11,7 +11,7 @@ import type { Exchange } from '../chain/exchange.ts'
 import { causes } from '../chain/reply.ts'
 import { describe, isHandshakeAlert } from '../cluster/dial.ts'
 import type { Pool } from '../cluster/pool.ts'
-import { composeChunk, composeEnd, composeRequest } from './write1.ts'
+import { flushWaiting, writeData, writeEnd, writeRequest } from './write1.ts'
 
 const AwaitHead = 0
 const Length = 1
@@ -74,21 +74,18 @@ export class Client1 implements Upstream, Owner {
     this.#state = AwaitHead
     this.#interims = 0
     const { queue } = x
-    const first = composeRequest(x, request)
-    if (queue.length === 0 && !(x.isUnsized && x.requestDone)) return this.connection.write(first)
-    const parts = [first]
-    for (const bytes of queue) parts.push(x.isUnsized ? composeChunk(bytes, 0, bytes.length) : bytes)
-    if (x.isUnsized && x.requestDone) parts.push(composeEnd(x.requestTrailers))
-    return this.connection.write(Buffer.concat(parts))
+    writeRequest(this.connection, x, request)
+    for (const bytes of queue) writeData(this.connection, bytes, 0, bytes.length, x.isUnsized)
+    if (x.isUnsized && x.requestDone) writeEnd(this.connection, x.requestTrailers)
+    return flushWaiting() && !this.connection.isFull
   }
 
   body(x: Exchange, buffer: Buffer, start: number, end: number): boolean {
-    if (x.isUnsized) return this.connection.write(composeChunk(buffer, start, end))
-    return this.connection.copy(buffer, start, end)
+    return writeData(this.connection, buffer, start, end, x.isUnsized)
   }
 
   finish(x: Exchange): void {
-    if (x.isUnsized) this.connection.write(composeEnd(x.requestTrailers))
+    if (x.isUnsized) writeEnd(this.connection, x.requestTrailers)
   }
 
   hold(): void {

@@ -22,7 +22,7 @@ import type { PumpEnd } from '../pump.ts'
 import { Body1 } from './body1.ts'
 import { Server2 } from './server2.ts'
 import { Stash } from './stash.ts'
-import { flushResponse, isBodyless, pairsOf, writeData, writeEnd, writeResponse } from './write1.ts'
+import { flushWaiting, isBodyless, pairsOf, writeData, writeEnd, writeResponse } from './write1.ts'
 
 // One for the process: a head is parsed and forwarded within one call, mostly.
 const head = new Head()
@@ -192,7 +192,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
   }
 
   flush(): void {
-    flushResponse()
+    flushWaiting()
   }
 
   refuse(x: Exchange, cause: Cause, detail: string, status: number = 0): void {
@@ -441,7 +441,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
 
   /** The response has gone out whole. */
   #done(x: Exchange): void {
-    flushResponse()
+    flushWaiting()
     x.responseDone = true
     if (!x.requestDone) x.keepAlive = false
     settle(x)
@@ -455,7 +455,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
   #drop(x: Exchange, cause: Cause, detail: string): void {
     leave(x)
     blame(x, cause, detail)
-    flushResponse()
+    flushWaiting()
     x.keepAlive = false
     x.responseDone = true
     settle(x)

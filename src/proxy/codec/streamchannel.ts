@@ -51,6 +51,15 @@ export class StreamChannel implements Channel, StreamOwner {
     return this.copy(buffer, 0, buffer.length)
   }
 
+  /** A session copies what it is given. */
+  lend(buffer: Buffer): boolean {
+    return this.copy(buffer, 0, buffer.length)
+  }
+
+  get hasKept(): boolean {
+    return false
+  }
+
   copy(buffer: Buffer, start: number, end: number): boolean {
     if (this.isClosed || this.isFinished) return true
     this.bytesOut += end - start

@@ -23,24 +23,27 @@ const added = 4096
 /** Larger pieces of a body are not copied twice only to leave with what is before them. */
 const gatherLimit = 16_384
 
-// A response whose rest may come within the same turn waits in scratch, so that it leaves in one write: of one connection
-// at a time, from the start.
+// A head whose body may come within the same turn waits in scratch, so that both leave in one write: of one connection at a
+// time, from the start.
 let waiting: Channel | null = null
 let waitingBytes = 0
 
 /** Writes out what waits. */
-export function flushResponse(): boolean {
+export function flushWaiting(): boolean {
   if (waiting === null) return true
   const connection = waiting
   waiting = null
-  return connection.write(copyOf(waitingBytes))
+  const isRoom = connection.lend(scratch.subarray(0, waitingBytes))
+  // The connection reads the rest from it when it can.
+  if (connection.hasKept) scratch = Buffer.allocUnsafeSlow(scratch.length)
+  return isRoom
 }
 
 let drops: readonly string[] | null = null
 
-/** The request head for upstream, in a buffer of its own. */
-export function composeRequest(x: Exchange, head: Headers): Buffer {
-  flushResponse()
+/** The request head for upstream. It waits for `flushWaiting`. */
+export function writeRequest(connection: Channel, x: Exchange, head: Headers): void {
+  flushWaiting()
   room(x.path.length + head.bound + sizeOf(x.requestAdds))
   let at = put(x.method, 0)
   scratch[at++] = 32
@@ -56,7 +59,8 @@ export function composeRequest(x: Exchange, head: Headers): Buffer {
   if (x.isUnsized) at = put('transfer-encoding: chunked\r\n', at)
   if (!head.has('x-forwarded-proto')) at = put('x-forwarded-proto: http\r\n', at)
   if (x.upgrade !== '') at = upgrade(x, head, at)
-  return copyOf(put('\r\n', at))
+  waitingBytes = put('\r\n', at)
+  waiting = connection
 }
 
 function upgrade(x: Exchange, head: Headers, at: number): number {
@@ -68,7 +72,7 @@ function upgrade(x: Exchange, head: Headers, at: number): number {
 
 /**
  * The response head for downstream, followed by the bytes of the body that came with it (`isChunked`: wrapped as a chunk; and
- * the last one where the body is whole). `isMore`: it waits for more of its turn, until `flushResponse`.
+ * the last one where the body is whole). `isMore`: it waits for more of its turn, until `flushWaiting`.
  */
 export function writeResponse(
   connection: Channel,
@@ -81,7 +85,7 @@ export function writeResponse(
   isWhole: boolean,
   isMore: boolean,
 ): boolean {
-  flushResponse()
+  flushWaiting()
   const bytes = to - from
   const isLarge = bytes > gatherLimit
   const status = x.status === 101 && head.status === 200 ? 101 : head.status
@@ -107,7 +111,7 @@ export function writeResponse(
   waiting = connection
   if (bytes > 0) writeData(connection, body, from, to, isChunked)
   if (isWhole && isChunked) writeEnd(connection, null)
-  return isMore || flushResponse()
+  return isMore || flushWaiting()
 }
 
 /** Body bytes (`isChunked`: as one chunk), behind what waits of the same connection. False: it is full. */
@@ -120,7 +124,7 @@ export function writeData(
 ): boolean {
   const bytes = to - from
   if (waiting !== connection || bytes > gatherLimit || waitingBytes + bytes + 16 > scratch.length) {
-    if (waiting === connection) flushResponse()
+    if (waiting === connection) flushWaiting()
     return isChunked ? connection.write(composeChunk(body, from, to)) : connection.copy(body, from, to)
   }
   if (isChunked) waitingBytes = put(`${bytes.toString(16)}\r\n`, waitingBytes)
@@ -133,7 +137,7 @@ export function writeData(
 export function writeEnd(connection: Channel, trailers: readonly string[] | null): boolean {
   const end = composeEnd(trailers)
   if (waiting !== connection) return connection.write(end)
-  if (waitingBytes + end.length > scratch.length) flushResponse()
+  if (waitingBytes + end.length > scratch.length) flushWaiting()
   else {
     waitingBytes += end.copy(scratch, waitingBytes)
     return true
@@ -142,7 +146,7 @@ export function writeEnd(connection: Channel, trailers: readonly string[] | null
 }
 
 /** Body bytes as one chunk. */
-export function composeChunk(body: Buffer, from: number, to: number): Buffer {
+function composeChunk(body: Buffer, from: number, to: number): Buffer {
   const size = `${(to - from).toString(16)}\r\n`
   const out = Buffer.allocUnsafe(size.length + (to - from) + 2)
   const at = out.latin1Write(size, 0)
@@ -154,7 +158,7 @@ export function composeChunk(body: Buffer, from: number, to: number): Buffer {
 const lastChunk = Buffer.from('0\r\n\r\n', 'latin1')
 
 /** The end of a chunked body, with its trailers: name, value, name, value … */
-export function composeEnd(trailers: readonly string[] | null): Buffer {
+function composeEnd(trailers: readonly string[] | null): Buffer {
   if (trailers === null) return lastChunk
   let text = '0\r\n'
   for (let i = 0; i + 1 < trailers.length; i += 2) text += `${trailers[i]}: ${trailers[i + 1]}\r\n`
@@ -237,12 +241,6 @@ function sizeOf(pairs: readonly string[] | null): number {
   let bytes = 0
   if (pairs !== null) for (const text of pairs) bytes += text.length + 4
   return bytes
-}
-
-function copyOf(bytes: number): Buffer {
-  const out = Buffer.allocUnsafe(bytes)
-  scratch.copy(out, 0, 0, bytes)
-  return out
 }
 
 function room(bytes: number): void {
