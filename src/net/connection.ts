@@ -4,6 +4,7 @@
 import type net from 'node:net'
 import type { Channel, Owner } from './channel.ts'
 import { Outlet } from './outlet.ts'
+import { beginRead, endRead } from './turn.ts'
 
 const readBytes = 65536
 
@@ -80,7 +81,10 @@ export class Connection implements Channel {
   /** Called by the socket only. */
   read(buffer: Buffer, bytes: number): void {
     this.bytesIn += bytes
-    if (!this.isClosed) this.owner.bytes(buffer, 0, bytes)
+    if (this.isClosed) return
+    beginRead()
+    this.owner.bytes(buffer, 0, bytes)
+    endRead()
   }
 
   /** Takes the buffer over. False: stop writing until `drained`. */

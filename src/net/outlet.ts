@@ -37,6 +37,8 @@ const highWater = 65_536
 export class Outlet {
   /** See `lend`. */
   hasKept: boolean
+  /** TLS has encrypted what it is given before it returns, whenever that leaves. */
+  readonly #isEncrypting: boolean
   readonly #socket: net.Socket
   readonly #drained: () => void
   #pending: Pending | null
@@ -50,6 +52,7 @@ export class Outlet {
   /** `drained` is called when a writer that was told to stop may go on. */
   constructor(socket: net.Socket, drained: () => void) {
     this.hasKept = false
+    this.#isEncrypting = 'encrypted' in socket
     this.#socket = socket
     this.#drained = drained
     this.#pending = null
@@ -88,7 +91,7 @@ export class Outlet {
     const handle = handleOf(socket)
     if (handle === null) return true
     if (!this.#waits(handle.writeBuffer(null, buffer), handle, buffer, buffer.length)) return true
-    this.hasKept = true
+    this.hasKept = !this.#isEncrypting
     return this.#isRoom()
   }
 

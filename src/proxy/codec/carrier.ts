@@ -1,6 +1,7 @@
 // One connection that speaks HTTP/2: its session's bytes in and out. Output is gathered over a turn of the event loop, so that
 // many streams leave in one write; where few are under way it leaves at once.
 import type { Channel, Owner } from '../../net/channel.ts'
+import { afterRead, isReading } from '../../net/turn.ts'
 import type { Wheel } from '../../net/wheel.ts'
 import type { Fields } from '../../wire/h2/fields.ts'
 import { Code } from '../../wire/h2/frame.ts'
@@ -38,6 +39,23 @@ function flushAll(): void {
   for (const carrier of carriers) carrier.flush()
 }
 
+/** At the end of a read: where few streams are under way, waiting for the end of the turn would only cost time. */
+function flushFew(): void {
+  let left = 0
+  for (const carrier of waiting) {
+    if (carrier.session.openStreams <= fewStreams) carrier.flush()
+    else waiting[left++] = carrier
+  }
+  waiting.length = left
+  if (left > 0) schedule()
+}
+
+function schedule(): void {
+  if (isScheduled) return
+  isScheduled = true
+  setImmediate(flushAll)
+}
+
 export class Carrier implements Owner, SessionOwner {
   readonly connection: Channel
   readonly session: Session
@@ -70,7 +88,8 @@ export class Carrier implements Owner, SessionOwner {
   flush(): void {
     const { connection, session } = this
     while (session.outEnd > 0) {
-      const isRoom = connection.write(session.take())
+      const isRoom = connection.lend(session.take())
+      if (!connection.hasKept) session.recycle()
       // Data that waited for room may follow at once.
       session.written(!isRoom)
       if (!isRoom) break
@@ -124,10 +143,8 @@ export class Carrier implements Owner, SessionOwner {
 
   wantsFlush(): void {
     waiting.push(this)
-    if (isScheduled) return
-    isScheduled = true
-    if (this.session.openStreams <= fewStreams) queueMicrotask(flushAll)
-    else setImmediate(flushAll)
+    if (isReading()) afterRead(flushFew)
+    else schedule()
   }
 
   settled(): void {

@@ -5,8 +5,6 @@ import { Flag, Type, headerBytes, writeHeader, writeWord } from './frame.ts'
 /** Data is held back while so much output waits. */
 export const highWater = 65536
 const standingBytes = highWater + 16384 + 4096
-/** Output up to here is copied, so that the standing buffer serves again; above, the buffer itself goes. */
-const copyBytes = 16384
 const maxSpare = 16
 
 // Buffers that no session gathers in at the moment: an idle session holds none.
@@ -24,11 +22,14 @@ export class Output {
   end: number
   readonly #flusher: Flusher
   #isTold: boolean
+  /** What `take` gave last. */
+  #taken: Buffer
 
   constructor(flusher: Flusher) {
     this.buffer = none
     this.end = 0
     this.#flusher = flusher
+    this.#taken = none
     // What a session says first is taken without being asked: its owner is still being made.
     this.#isTold = true
   }
@@ -55,25 +56,22 @@ export class Output {
     this.#flusher.wantsFlush()
   }
 
-  /** All that was gathered, the caller's from now on. */
+  /** All that was gathered, the caller's from now on, or until `recycle`. */
   take(): Buffer {
     const { buffer, end } = this
     this.#isTold = false
     this.end = 0
     if (end === 0) return none
     this.buffer = none
-    if (end > copyBytes) return buffer.subarray(0, end)
-    const copy = Buffer.allocUnsafe(end)
-    buffer.copy(copy, 0, 0, end)
-    if (buffer.length === standingBytes && spare.length < maxSpare) spare.push(buffer)
-    return copy
+    this.#taken = buffer
+    return buffer.subarray(0, end)
   }
 
   /** See `Session.recycle`. */
-  recycle(bytes: Buffer): void {
-    const memory = bytes.buffer
-    if (memory.byteLength !== standingBytes || spare.length === maxSpare) return
-    spare.push(Buffer.from(memory))
+  recycle(): void {
+    const taken = this.#taken
+    this.#taken = none
+    if (taken.length === standingBytes && spare.length < maxSpare) spare.push(taken)
   }
 
   /** Bytes as they are. */

@@ -243,9 +243,9 @@ export class Session {
     return this.output.take()
   }
 
-  /** Takes back what `take` gave, when it has left: large buffers serve again. Nobody may look at it any more. */
-  recycle(bytes: Buffer): void {
-    this.output.recycle(bytes)
+  /** Takes back what `take` gave last: nobody looks at it any more, and it serves again. */
+  recycle(): void {
+    this.output.recycle()
   }
 
   /** What was taken has been handed to the socket. While that is full, data waits in the session, until `resume`. */
