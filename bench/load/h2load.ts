@@ -1,5 +1,5 @@
 // gRPC by h2load: unary calls as HTTP/2 streams with prior knowledge. It does not look at trailers; program/grpc.ts has
-// done that before.
+// done that before, and under load the number of bytes tells.
 import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { cores, type Place } from '../place.ts'
@@ -14,10 +14,12 @@ export interface GrpcOptions {
   readonly path: string
   /** The request's message with its prefix of five bytes. */
   readonly frame: Buffer
+  /** Of the response's message with its prefix. */
+  readonly answerBytes: number
 }
 
 export function h2load(place: Place, { host, port }: At, seconds: number, options: GrpcOptions): Load {
-  const { connections, streams, path, frame } = options
+  const { connections, streams, path, frame, answerBytes } = options
   const data = place.file('grpc.request', frame)
   const log = join(place.dir, 'h2load.log')
   rmSync(log, { force: true })
@@ -47,6 +49,10 @@ export function h2load(place: Place, { host, port }: At, seconds: number, option
   const [done, succeeded, failed, errored] = found.slice(1).map(Number) as [number, number, number, number]
   if (failed + errored > 0 || succeeded === 0)
     throw new Error(`${failed + errored} of ${done} calls to ${url} failed`)
+  // An error of gRPC is a success of HTTP, but has no message.
+  const bytes = Number(/\((\d+)\) data/.exec(text)?.[1])
+  if (!(bytes >= succeeded * answerBytes))
+    throw new Error(`${succeeded} answers of ${url} had ${bytes} bytes instead of ${succeeded * answerBytes}`)
   const latencies = new Latencies()
   for (const line of readFileSync(log, 'utf8').split('\n')) {
     const us = line.split('\t')[2]

@@ -24,5 +24,11 @@ export const grpcScenario: Scenario = {
     program(place, 'grpc', at, grpcPath, message.toString('hex'), message.toString('hex'))
   },
   load: (place, at, seconds) =>
-    h2load(place, at, seconds, { connections: 4, streams: 25, path: grpcPath, frame }),
+    h2load(place, at, seconds, {
+      connections: 4,
+      streams: 25,
+      path: grpcPath,
+      frame,
+      answerBytes: frame.length,
+    }),
 }

@@ -79,6 +79,6 @@ export const httpScenarios: readonly Scenario[] = [
   rate,
   bodies('body-64k', 65_536, 32),
   bodies('body-1m', 1_048_576, 8),
-  small('connect', 32, { haproxy: 'h1', envoy: 'h2' }, { best: 1.2 }, true),
+  small('connect', 32, { haproxy: 'h2', envoy: 'h2' }, { best: 1.2 }, true),
   { ...c32, name: 'config', bars: { ours: 1.05 }, beside: c32, mesh: { others: bigMesh } },
 ]

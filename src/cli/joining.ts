@@ -201,6 +201,7 @@ function finish(cli: Cli, line: ProgressLine, config: HostConfig, result: JoinRe
 function printPlan(cli: Cli, target: string, config: HostConfig, findings: readonly Finding[]): void {
   const { terminal } = cli
   const { symbols } = terminal
+  terminal.say(`${target}:`)
   for (const { level, subject, message, hint } of findings) {
     const mark = { ok: symbols.ok, warn: symbols.warn, error: symbols.bad }[level]
     terminal.say(`  ${mark} ${subject}: ${message}`)

@@ -99,8 +99,8 @@ export class Crew {
   }
 
   /** Brings the tally up to date. */
-  async count(): Promise<void> {
-    await Promise.all(this.liveOnes.map((child) => this.#count(child)))
+  async count(endpoints: boolean): Promise<void> {
+    await Promise.all(this.liveOnes.map((child) => this.#count(child, endpoints)))
   }
 
   /**
@@ -112,7 +112,7 @@ export class Crew {
       if (child.silentLooks++ >= stuckAfterLooks) {
         this.#options.log.error({ pid: child.pid }, 'worker does not answer and is ended')
         child.kill()
-      } else if (isCounting && child.isLive) void this.#count(child)
+      } else if (isCounting && child.isLive) void this.#count(child, false)
       else void child.ask({ type: 'ping' }, statsTimeoutMs)
     }
   }
@@ -124,7 +124,7 @@ export class Crew {
     const open = [...this.#children].map(async (child) => {
       const reply = await child.ask({ type: 'drain', timeout: timeoutMs, idle: idleMs }, timeoutMs + 2_000)
       if (reply.type !== 'drained') return 0
-      if (!child.isGone) tally.record(child.pid, reply.dump, [])
+      if (!child.isGone) tally.record(child.pid, reply.dump)
       return reply.open
     })
     return (await Promise.all(open)).reduce((sum, one) => sum + one, 0)
@@ -157,7 +157,7 @@ export class Crew {
       command,
       sockets,
       onReady,
-      onLast: (worker, { dump, endpoints }) => tally.record(worker.pid, dump, endpoints),
+      onLast: (worker, { dump }) => tally.record(worker.pid, dump),
       onExit: (gone, how, wasLive) => this.#gone(gone, how, wasLive),
     })
     this.#children.add(child)
@@ -183,8 +183,8 @@ export class Crew {
     this.#timers.add(timer)
   }
 
-  async #count(child: Child): Promise<void> {
-    const reply = await child.ask({ type: 'stats' }, statsTimeoutMs)
+  async #count(child: Child, endpoints: boolean): Promise<void> {
+    const reply = await child.ask({ type: 'stats', endpoints }, statsTimeoutMs)
     if (reply.type === 'stats' && !child.isGone)
       this.#options.tally.record(child.pid, reply.dump, reply.endpoints)
   }

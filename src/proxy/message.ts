@@ -6,7 +6,8 @@ export type Request =
   | { readonly type: 'apply'; readonly snapshot: Snapshot }
   | { readonly type: 'secrets'; readonly secrets: Secrets }
   | { readonly type: 'ping' }
-  | { readonly type: 'stats' }
+  /** Endpoints may be thousands: only for those who want to see them. */
+  | { readonly type: 'stats'; readonly endpoints: boolean }
   /** The access log has been moved aside. */
   | { readonly type: 'reopen' }
   /**
@@ -26,7 +27,8 @@ export type Reply =
 export interface Counts {
   readonly type: 'stats'
   readonly dump: Dump
-  readonly endpoints: readonly EndpointHealth[]
+  /** Null: nobody asked for them. */
+  readonly endpoints: readonly EndpointHealth[] | null
 }
 
 export interface ToWorker {

@@ -140,13 +140,13 @@ export class Supervisor {
 
   /** Metrics of all processes as Prometheus text, and the endpoints as all workers see them. */
   async stats(): Promise<{ text: string; endpoints: EndpointHealth[] }> {
-    await this.#crew.count()
+    await this.#crew.count(true)
     return { text: this.tally.text(this.live, this.isReady), endpoints: this.tally.endpoints() }
   }
 
   /** Brings the tally up to date. */
   count(): Promise<void> {
-    return this.#crew.count()
+    return this.#crew.count(false)
   }
 
   /** Refuses new connections, lets old ones end within `timeout` ms; how many were cut off. No worker comes back. */

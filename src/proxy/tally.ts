@@ -30,9 +30,9 @@ export class Tally {
   }
 
   /** What a worker has counted since its start. */
-  record(pid: number, dump: Dump, endpoints: readonly EndpointHealth[]): void {
+  record(pid: number, dump: Dump, endpoints: readonly EndpointHealth[] | null = null): void {
     this.#totals.record(pid, dump)
-    this.#endpoints.set(pid, endpoints)
+    if (endpoints !== null) this.#endpoints.set(pid, endpoints)
   }
 
   ended(pid: number): void {

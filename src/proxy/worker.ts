@@ -72,7 +72,7 @@ class Worker {
     // The supervisor decides when we end; a terminal or systemd may signal the whole group.
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined)
     // The pipe takes it at once: what was counted is not lost with us.
-    process.on('uncaughtExceptionMonitor', () => this.#send({ id: 0, reply: this.#counts() }))
+    process.on('uncaughtExceptionMonitor', () => this.#send({ id: 0, reply: this.#counts(false) }))
     this.#send({ id: 0, reply: { type: 'done' } })
   }
 
@@ -96,7 +96,7 @@ class Worker {
       case 'ping':
         return { type: 'done' }
       case 'stats':
-        return this.#counts()
+        return this.#counts(request.endpoints)
       case 'reopen':
         this.#access.reopen()
         return { type: 'done' }
@@ -125,8 +125,8 @@ class Worker {
     this.#isListening = true
   }
 
-  #counts(): Counts {
-    return { type: 'stats', dump: this.#dump(), endpoints: this.#engine.endpoints() }
+  #counts(endpoints: boolean): Counts {
+    return { type: 'stats', dump: this.#dump(), endpoints: endpoints ? this.#engine.endpoints() : null }
   }
 
   #dump(): ReturnType<Stats['dump']> {

@@ -3,6 +3,7 @@
 import net from 'node:net'
 import type { TestContext } from 'node:test'
 import { systemClock } from '../../src/clock.ts'
+import type { Clock } from '../../src/clock.ts'
 import { makeLog } from '../../src/log.ts'
 import { readCertificate } from '../../src/pki/cert.ts'
 import { makeIssuing, makeLeaf, makeRoot } from '../../src/pki/issue.ts'
@@ -138,12 +139,12 @@ export class Node {
   /** What the kernel would say; null: not redirected. */
   destination: { address: string; port: number } | null
 
-  constructor(t: TestContext) {
+  constructor(t: TestContext, clock: Clock = systemClock) {
     this.stats = new Stats()
     this.lines = []
     this.destination = null
     this.engine = new Engine({
-      clock: systemClock,
+      clock,
       log: makeLog('test', process.env['MESHCTL_LOG'] ?? 'silent'),
       stats: this.stats,
       accessLog: (lines) =>
@@ -172,6 +173,7 @@ export interface InstanceOptions {
   readonly spiffe?: string
   readonly secrets?: Secrets
   readonly settings?: Partial<Settings>
+  readonly clock?: Clock
 }
 
 /** One host with one instance of `web`. */
@@ -183,7 +185,7 @@ export class Instance extends Node {
   readonly options: InstanceOptions
 
   constructor(t: TestContext, appPort: number, options: InstanceOptions) {
-    super(t)
+    super(t, options.clock)
     this.appPort = appPort
     this.linkPort = 0
     this.inboundPort = 0

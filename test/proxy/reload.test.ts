@@ -200,8 +200,8 @@ test('stopping while old connections linger gives them no more than a stop gives
   await cut
   assert.equal(await proxy.exit, 0)
   await until(() => Promise.resolve(!isAlive(second)))
-  // The snapshot's drainTimeout is 2 s.
-  assert.ok(performance.now() - stopped < 6000)
+  // The snapshot's drainTimeout is 2 s, lingering would be ten minutes.
+  assert.ok(performance.now() - stopped < 15_000)
 })
 
 test('a stop in the middle of a reload ends both', async (t) => {
@@ -309,7 +309,7 @@ test('when the supervisor is killed its workers serve until the next one is ther
   await load.more(100)
   process.kill(proxy.process.pid!, 'SIGKILL')
   await proxy.exit
-  await load.more(100)
+  await load.more(20)
   assert.deepEqual(await get(proxy.inbound), [200, 'hello'])
   await load.stop()
   assert.deepEqual(load.failed, [])

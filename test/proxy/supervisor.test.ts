@@ -153,7 +153,7 @@ test('a worker that crashes under traffic is replaced with the same config, and 
 
 test('a worker that hangs under traffic is ended and replaced, and the others serve on', async (t) => {
   const good = emptySnapshot('good')
-  const { supervisor, port } = start(t, 2, good, { lookEveryMs: 200 })
+  const { supervisor, port } = start(t, 2, good, { lookEveryMs: 500 })
   await until(() => supervisor.live === 2)
   const stuck = connect(port, '127.0.0.1', () => stuck.write('hang'))
   const cut = once(stuck, 'close')
@@ -180,7 +180,7 @@ test('a worker that crashes again and again waits longer each time', async (t) =
 })
 
 test('what a killed worker counted is kept though nobody had asked for it', async (t) => {
-  const { supervisor, port } = start(t, 1, emptySnapshot('good'), { lookEveryMs: 20 })
+  const { supervisor, port } = start(t, 1, emptySnapshot('good'), { lookEveryMs: 500 })
   await until(() => supervisor.live === 1)
   const counted = (): boolean => JSON.stringify(supervisor.tally.dump()).includes('standin_applied_total')
   await until(counted)

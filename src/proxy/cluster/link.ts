@@ -3,12 +3,12 @@
 import type { Connection } from '../../net/connection.ts'
 import { Deadline } from '../../net/wheel.ts'
 import type { Expiring } from '../../net/wheel.ts'
-import { defaultLimits } from '../../wire/h2/limits.ts'
+import { defaultLimits, linkLimits } from '../../wire/h2/limits.ts'
 import type { Session } from '../../wire/h2/session.ts'
 import type { StreamOwner } from '../../wire/h2/stream.ts'
 import { causes } from '../chain/reply.ts'
 import type { Cause } from '../chain/reply.ts'
-import { Carrier } from '../codec/carrier.ts'
+import { Carrier, silence } from '../codec/carrier.ts'
 import type { CarrierUser } from '../codec/carrier.ts'
 import { Client2 } from '../codec/client2.ts'
 import type { Line } from '../codec/client2.ts'
@@ -17,8 +17,6 @@ import type { Links } from './links.ts'
 
 /** Closed after so long without a stream. Milliseconds. */
 const idleTimeout = 90_000
-/** A peer that owes answers and says nothing for so long is asked whether it lives, and given as long to say so. */
-const silence = 5000
 
 export class Link implements CarrierUser, Line, Expiring {
   readonly links: Links
@@ -40,7 +38,8 @@ export class Link implements CarrierUser, Line, Expiring {
     this.isLink = config.via === 'link'
     this.cause = causes.reset
     this.failure = ''
-    this.carrier = new Carrier('client', connection, this, core.wheel, defaultLimits)
+    const limits = this.isLink ? linkLimits : defaultLimits
+    this.carrier = new Carrier('client', connection, this, core.wheel, limits)
     this.session = this.carrier.session
     this.#look = new Deadline(this, 0)
     this.#lastUsed = core.wheel.now
@@ -112,19 +111,18 @@ export class Link implements CarrierUser, Line, Expiring {
   // --- from the wheel
 
   expire(): void {
-    const { session, carrier } = this
     const { wheel } = this.links.endpoint.core
     const { now } = wheel
+    const lateness = now - this.#look.at
     wheel.arm(this.#look, silence)
-    if (session.openStreams === 0) {
+    if (this.session.openStreams === 0) {
       if (now - this.#lastUsed >= idleTimeout) this.close()
       return
     }
     this.#lastUsed = now
-    if (now - carrier.heardAt < silence) return
-    if (session.isPingPending) {
-      this.failure = 'no answer to a ping'
-      this.destroy()
-    } else session.ping()
+    // Applications are asked by their kernel: servers of gRPC end connections on which they are pinged.
+    if (!this.isLink || this.carrier.isAlive(lateness)) return
+    this.failure = 'no answer to a ping'
+    this.destroy()
   }
 }

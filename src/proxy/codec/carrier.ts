@@ -14,6 +14,11 @@ import { flushWaiting } from './write1.ts'
 /** Up to so many open streams there is little to gather, and waiting for more only costs time. */
 const fewStreams = 4
 
+/** Under open streams, a peer that says nothing for so long is asked whether it lives, and given as long to say so. */
+export const silence = 5000
+/** A look that comes so late says more about us than about the peer. Milliseconds. */
+const tooLate = 1000
+
 /** Who uses a carrier: a pool of links, or the side that serves. */
 export interface CarrierUser {
   /** A peer's request; servers only. */
@@ -63,6 +68,7 @@ export class Carrier implements Owner, SessionOwner {
   readonly #wheel: Wheel
   /** When bytes last came from the peer, on the wheel's clock. */
   heardAt: number
+  #askedAt: number
   isClosing: boolean
 
   /** Takes the connection over and says hello. */
@@ -77,6 +83,7 @@ export class Carrier implements Owner, SessionOwner {
     this.#user = user
     this.#wheel = wheel
     this.heardAt = wheel.now
+    this.#askedAt = 0
     this.isClosing = false
     connection.owner = this
     this.session = new Session(role, this, limits)
@@ -87,14 +94,28 @@ export class Carrier implements Owner, SessionOwner {
   /** Sends what was gathered. */
   flush(): void {
     const { connection, session } = this
-    while (session.outEnd > 0) {
+    // What a full socket does not take waits in the session, which knows when it is too much.
+    while (session.outEnd > 0 && !connection.isFull) {
       const isRoom = connection.lend(session.take())
       if (!connection.hasKept) session.recycle()
       // Data that waited for room may follow at once.
       session.written(!isRoom)
-      if (!isRoom) break
     }
     if (session.isDone && session.outEnd === 0 && !connection.isFinished) connection.end()
+  }
+
+  /**
+   * False: the peer was asked and has not answered. To be called every `silence` milliseconds or less while streams are open.
+   * `lateness`: how much later than it was meant to be. What the peer said while we stood still is not read yet.
+   */
+  isAlive(lateness: number): boolean {
+    const { session } = this
+    const { now } = this.#wheel
+    if (now - this.heardAt < silence || lateness > tooLate) return true
+    if (session.isPingPending) return now - this.#askedAt < silence
+    this.#askedAt = now
+    session.ping()
+    return true
   }
 
   /** No new streams; the connection ends with the last one. */

@@ -5,7 +5,7 @@ import { Deadline } from '../../net/wheel.ts'
 import type { Expiring } from '../../net/wheel.ts'
 import { faultName, faultStatus } from '../../wire/fault.ts'
 import type { Fields } from '../../wire/h2/fields.ts'
-import { defaultLimits } from '../../wire/h2/limits.ts'
+import { defaultLimits, linkLimits } from '../../wire/h2/limits.ts'
 import type { SessionLimits } from '../../wire/h2/limits.ts'
 import type { Stream, StreamOwner } from '../../wire/h2/stream.ts'
 import { exchangeOf } from '../chain/begin.ts'
@@ -50,7 +50,7 @@ export class Server2 implements CarrierUser, Expiring, Guest {
     core.wheel.arm(this.#look, this.#patience)
     this.#lastUsed = core.wheel.now
     guests.add(this)
-    this.carrier = new Carrier('server', connection, this, core.wheel, limitsOf(core))
+    this.carrier = new Carrier('server', connection, this, core.wheel, limitsOf(core, openTunnel !== null))
     if (connection.isClosed) this.closing()
   }
 
@@ -92,13 +92,22 @@ export class Server2 implements CarrierUser, Expiring, Guest {
 
   expire(): void {
     const { carrier, core } = this
+    const { session } = carrier
     const { now } = core.wheel
-    if (carrier.session.openStreams > 0) this.#lastUsed = now
+    const lateness = now - this.#look.at
+    if (session.openStreams > 0) this.#lastUsed = now
     else this.#lastUsed = Math.max(this.#lastUsed, carrier.heardAt)
+    // Of what is in flight to a host that vanished the kernel hears for a quarter of an hour only that it is not answered.
+    if (this.openTunnel !== null && session.openStreams > 0 && !carrier.isAlive(lateness)) {
+      carrier.connection.destroy()
+      return
+    }
     const left = this.#lastUsed + this.#idleTimeout - now
     if (left <= 0 || now >= this.scope.until) {
-      // Streams that run may end; should the peer open more, or never end them, the connection goes without asking.
-      if (carrier.isClosing && now >= this.scope.until + this.#idleTimeout) carrier.connection.destroy()
+      // Requests that run may end; should the peer never end them, the connection goes without asking. Not under tunnels: an
+      // application's connection is not cut because a certificate was renewed.
+      const isOverdue = carrier.isClosing && now >= this.scope.until + this.#idleTimeout
+      if (isOverdue && !session.hasTunnel) carrier.connection.destroy()
       carrier.close()
     }
     core.wheel.arm(this.#look, this.#patience)
@@ -125,8 +134,9 @@ export class Server2 implements CarrierUser, Expiring, Guest {
 }
 
 /** The limits of our configuration for what peers send. */
-function limitsOf(core: Core): SessionLimits {
+function limitsOf(core: Core, isLink: boolean): SessionLimits {
+  const limits = isLink ? linkLimits : defaultLimits
   const settings = core.live?.settings
-  if (settings === undefined) return defaultLimits
-  return { ...defaultLimits, maxFields: settings.maxHeaders, maxListBytes: settings.maxHeadBytes }
+  if (settings === undefined) return limits
+  return { ...limits, maxFields: settings.maxHeaders, maxListBytes: settings.maxHeadBytes }
 }

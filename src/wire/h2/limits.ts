@@ -75,3 +75,12 @@ export const defaultLimits: SessionLimits = {
     unknowns: { burst: 1000, perSecond: 100 },
   },
 }
+
+/**
+ * Between proxies of the mesh: a stream that is reset may be a TCP connection that its application reset, and must not cost
+ * all others.
+ */
+export const linkLimits: SessionLimits = {
+  ...defaultLimits,
+  floods: { ...defaultLimits.floods, resets: { burst: 10_000, perSecond: 2000 } },
+}

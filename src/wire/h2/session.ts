@@ -131,6 +131,11 @@ export class Session {
     return this.streams.count
   }
 
+  /** Whether a peer has asked for a tunnel that is not over. Looks at every stream. */
+  get hasTunnel(): boolean {
+    return this.streams.all().some((stream) => stream.isTunnel)
+  }
+
   /** Whether `open` may be called: clients only, below the peer's limit, nobody going away. */
   get canOpen(): boolean {
     return (
