@@ -21,6 +21,7 @@ import { Pump } from '../pump.ts'
 import type { PumpEnd } from '../pump.ts'
 import { Body1 } from './body1.ts'
 import { Server2 } from './server2.ts'
+import { Stall, stallTimeoutOf } from './stall.ts'
 import { Stash } from './stash.ts'
 import { flushWaiting, isBodyless, pairsOf, writeData, writeEnd, writeResponse } from './write1.ts'
 
@@ -59,6 +60,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
   /** The response goes out in chunks, and the last one is still to come. */
   #isChunked: boolean
   #lastUsed: number
+  readonly #stall: Stall
   #idle: Deadline
   #timing: Deadline | null
   #pump: Pump | null
@@ -77,12 +79,13 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
     this.#isLingering = false
     this.#isWaiting = false
     this.#isChunked = false
+    this.#stall = new Stall()
     this.#idle = new Deadline(this, IdleDeadline)
     this.#timing = null
     this.#pump = null
     connection.owner = this
     guests.add(this)
-    core.wheel.arm(this.#idle, this.#idleTimeout)
+    core.wheel.arm(this.#idle, Math.min(this.#idleTimeout, stallTimeoutOf(core) / 2))
     this.#lastUsed = core.wheel.now
     if (connection.isClosed) this.closed(null)
   }
@@ -143,9 +146,15 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
       this.connection.destroy()
       return
     }
-    const left = this.#lastUsed + this.#idleTimeout - this.core.wheel.now
+    const { now } = this.core.wheel
+    const limit = stallTimeoutOf(this.core)
+    if (this.#stall.isOver(this.connection.isFull, this.connection.bytesOut, now, limit)) {
+      this.connection.destroy()
+      return
+    }
+    const left = this.#lastUsed + this.#idleTimeout - now
     if (this.#x === null && this.#stash.isEmpty && left <= 0) this.connection.end()
-    else this.core.wheel.arm(this.#idle, Math.max(left, 1000))
+    else this.core.wheel.arm(this.#idle, Math.max(Math.min(left, limit / 2), 1000))
   }
 
   // --- from the chain

@@ -5,6 +5,7 @@ import { Deadline } from '../../net/wheel.ts'
 import type { Expiring } from '../../net/wheel.ts'
 import { faultName, faultStatus } from '../../wire/fault.ts'
 import type { Fields } from '../../wire/h2/fields.ts'
+import { Code } from '../../wire/h2/frame.ts'
 import { defaultLimits, linkLimits } from '../../wire/h2/limits.ts'
 import type { SessionLimits } from '../../wire/h2/limits.ts'
 import type { Stream, StreamOwner } from '../../wire/h2/stream.ts'
@@ -17,9 +18,12 @@ import type { Scope } from '../live.ts'
 import { Carrier } from './carrier.ts'
 import type { CarrierUser } from './carrier.ts'
 import { Request2 } from './request2.ts'
+import { Stall, stallTimeoutOf } from './stall.ts'
 
 /** How often it is looked whether a connection is idle or its peer's certificate has ended. Milliseconds. */
 const lookEvery = 1000
+/** How often it is looked whether streams stand still. Milliseconds. */
+const sweepEvery = 5000
 
 /** Takes a CONNECT; the owner of its stream is set before return. */
 export type OpenTunnel = (stream: Stream, fields: Fields) => void
@@ -33,6 +37,9 @@ export class Server2 implements CarrierUser, Expiring, Guest {
   readonly openTunnel: OpenTunnel | null
   readonly #look: Deadline
   #lastUsed: number
+  #sweptAt: number
+  /** Streams with output that waited at the last sweep. */
+  #stalls: Map<Stream, Stall>
 
   /** `openTunnel`: where it is a link, whose peers may ask for tunnels. */
   constructor(
@@ -49,6 +56,8 @@ export class Server2 implements CarrierUser, Expiring, Guest {
     this.#look = new Deadline(this, 0)
     core.wheel.arm(this.#look, this.#patience)
     this.#lastUsed = core.wheel.now
+    this.#sweptAt = core.wheel.now
+    this.#stalls = new Map()
     guests.add(this)
     this.carrier = new Carrier('server', connection, this, core.wheel, limitsOf(core, openTunnel !== null))
     if (connection.isClosed) this.closing()
@@ -102,6 +111,7 @@ export class Server2 implements CarrierUser, Expiring, Guest {
       carrier.connection.destroy()
       return
     }
+    if (now - this.#sweptAt >= Math.min(sweepEvery, this.#idleTimeout)) this.#sweep(now)
     const left = this.#lastUsed + this.#idleTimeout - now
     if (left <= 0 || now >= this.scope.until) {
       // Requests that run may end; should the peer never end them, the connection goes without asking. Not under tunnels: an
@@ -111,6 +121,23 @@ export class Server2 implements CarrierUser, Expiring, Guest {
       carrier.close()
     }
     core.wheel.arm(this.#look, this.#patience)
+  }
+
+  /** Gives up streams whose answers nobody takes, and those that hold them open with windows of nothing. */
+  #sweep(now: number): void {
+    this.#sweptAt = now
+    const { session } = this.carrier
+    const limit = stallTimeoutOf(this.core)
+    const waiting = new Map<Stream, Stall>()
+    for (const stream of session.openStreams === 0 ? [] : session.streams.all()) {
+      if (stream.queued === 0) continue
+      const stall = this.#stalls.get(stream) ?? new Stall()
+      if (stall.isOver(true, stream.bytesOut, now, limit)) {
+        session.reset(stream, Code.cancel)
+        stream.owner.reset(stream, Code.cancel, false)
+      } else waiting.set(stream, stall)
+    }
+    this.#stalls = waiting
   }
 
   // --- from the listener
