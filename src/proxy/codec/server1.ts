@@ -20,6 +20,7 @@ import type { Guest, Guests } from '../listener/guests.ts'
 import { Pump } from '../pump.ts'
 import type { PumpEnd } from '../pump.ts'
 import { Body1 } from './body1.ts'
+import { fillRequest, isPreface } from './read1.ts'
 import { Server2 } from './server2.ts'
 import { Stall, stallTimeoutOf } from './stall.ts'
 import { Stash } from './stash.ts'
@@ -386,15 +387,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
 
   #begin(live: Live): Exchange {
     const x = exchangeOf(this.core, live, this, this.scope)
-    x.method = head.method
-    x.path = head.target
-    x.authority = head.host
-    x.version = head.minor
-    x.keepAlive = head.keepAlive && !this.core.draining
-    x.isUnsized = head.chunked
-    x.requestDone = !head.chunked && head.contentLength <= 0
-    // Only what we know how to tunnel; other tokens are ignored, as RFC 9110 7.8 allows.
-    if (head.upgrade === 'websocket' && head.method === 'GET') x.upgrade = 'websocket'
+    fillRequest(x, head)
     if (!x.requestDone) this.#body.begin(head)
     this.#x = x
     headOf = x
@@ -479,9 +472,4 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
     this.core.wheel.arm((this.#timing = new Deadline(this, LingerDeadline)), lingerMs)
     this.#stash.drop()
   }
-}
-
-/** `PRI`: no method, but the first word of HTTP/2. */
-function isPreface(buffer: Buffer, at: number, end: number): boolean {
-  return end - at >= 3 && buffer[at] === 80 && buffer[at + 1] === 82 && buffer[at + 2] === 73
 }
