@@ -8,6 +8,9 @@ import { beginRead, endRead } from './turn.ts'
 
 const readBytes = 65536
 
+// Where copies wait for the kernel: mostly it takes them at once, and the next one finds its place free again.
+let slab = Buffer.allocUnsafeSlow(readBytes)
+
 // Borrowed by every connection in turn: between two reads nobody may look into it.
 const shared = Buffer.allocUnsafeSlow(readBytes)
 
@@ -108,9 +111,16 @@ export class Connection implements Channel {
 
   /** Writes a copy of borrowed bytes. */
   copy(buffer: Buffer, start: number, end: number): boolean {
-    const out = Buffer.allocUnsafe(end - start)
-    buffer.copy(out, 0, start, end)
-    return this.write(out)
+    const bytes = end - start
+    if (bytes > slab.length) {
+      const out = Buffer.allocUnsafeSlow(bytes)
+      buffer.copy(out, 0, start, end)
+      return this.write(out)
+    }
+    buffer.copy(slab, 0, start, end)
+    const isRoom = this.lend(slab.subarray(0, bytes))
+    if (this.hasKept) slab = Buffer.allocUnsafeSlow(readBytes)
+    return isRoom
   }
 
   get isFull(): boolean {

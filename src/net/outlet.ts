@@ -31,8 +31,8 @@ interface Handle {
 const [major, minor] = process.versions.node.split('.').map(Number)
 export const isDirect: boolean = major === 26 && minor! >= 10
 
-/** What may wait before the writer is asked to stop: Node's own mark. Bytes. */
-const highWater = 65_536
+/** What may wait before the writer is asked to stop. One read is 64 KB: at less than a few of them, each would stop. Bytes. */
+const highWater = 262_144
 
 export class Outlet {
   /** See `lend`. */

@@ -3,6 +3,11 @@
 export const headerBytes = 9
 /** The largest payload that we take and send: SETTINGS_MAX_FRAME_SIZE as it is without a word from us. */
 export const maxPayload = 16384
+/**
+ * The largest DATA payload that we send: with its header it fills one TLS record, so that a peer that reads record by record
+ * gets whole frames.
+ */
+export const maxData = maxPayload - headerBytes
 /** The largest window and the largest increment (RFC 9113 6.9.1). */
 export const maxWindow = 0x7fffffff
 /** Every window before SETTINGS or WINDOW_UPDATE say otherwise. */

@@ -1,10 +1,11 @@
-// The receiving side of a session: cuts the peer's bytes into frames and hands each to who deals with its kind.
-// Complete frames are read where they lie; only the pieces of one that is cut by the end of a read are copied.
+// The receiving side of a session: cuts the peer's bytes into frames and hands each to who deals with its kind. Frames are
+// read where they lie. One that is cut by the end of a read is told in parts if it is data, else its pieces are kept.
 import { Kind } from './flood.ts'
 import { Code, Flag, Type, headerBytes, maxPayload, preface, readId, readWord } from './frame.ts'
 import { Heads } from './heads.ts'
 import type { Session } from './session.ts'
 import { readSettings } from './settings.ts'
+import type { Stream } from './stream.ts'
 import { End } from './table.ts'
 
 const pieceBytes = headerBytes + maxPayload
@@ -24,6 +25,10 @@ export class Receiver {
   /** A cut frame is piece[0, pieceEnd). */
   #piece: Buffer | null
   #pieceEnd: number
+  /** Bytes still to come of a DATA frame that is told in parts, of which stream, and whether they end it. */
+  #dataLeft: number
+  #dataId: number
+  #isDataEnd: boolean
 
   constructor(session: Session) {
     this.#session = session
@@ -32,17 +37,24 @@ export class Receiver {
     this.#isFirst = true
     this.#piece = null
     this.#pieceEnd = 0
+    this.#dataLeft = 0
+    this.#dataId = 0
+    this.#isDataEnd = false
   }
 
   receive(buf: Buffer, start: number, end: number): void {
     const session = this.#session
     if (this.#prefaceLeft > 0) start = this.#preface(buf, start, end)
-    if (this.#piece !== null) start = this.#complete(this.#piece, buf, start, end)
+    if (this.#dataLeft > 0) start = this.#moreData(buf, start, end)
+    else if (this.#piece !== null) start = this.#complete(this.#piece, buf, start, end)
     while (end - start >= headerBytes && !session.isOver) {
       const length = (buf[start]! << 16) | (buf[start + 1]! << 8) | buf[start + 2]!
       if (length > maxPayload) return session.guard.fail(Code.frameSizeError, 'frame too large')
       const next = start + headerBytes + length
-      if (next > end) break
+      if (next > end) {
+        if (this.#mayPart(buf, start)) start = this.#beginData(buf, start, end, length)
+        break
+      }
       this.#frame(buf, start, length)
       start = next
     }
@@ -141,42 +153,89 @@ export class Receiver {
     }
   }
 
+  /** Whether the frame that begins here may be told before it is complete. */
+  #mayPart(buf: Buffer, at: number): boolean {
+    if (buf[at + 3] !== Type.data || (buf[at + 4]! & Flag.padded) !== 0) return false
+    return this.#heads.openId === 0 && !this.#isFirst
+  }
+
+  /** The first part of a DATA frame of so many bytes; returns the end. */
+  #beginData(buf: Buffer, at: number, end: number, length: number): number {
+    const id = readId(buf, at + 5)
+    const isEnd = (buf[at + 4]! & Flag.endStream) !== 0
+    const start = at + headerBytes
+    const stream = this.#admit(id, length, length, isEnd)
+    this.#dataId = stream === null ? 0 : id
+    this.#isDataEnd = isEnd
+    this.#dataLeft = length - (end - start)
+    if (stream !== null && start < end) this.#tell(stream, buf, start, end, false)
+    return end
+  }
+
+  /** Another part of it; returns what comes behind the frame. */
+  #moreData(buf: Buffer, start: number, end: number): number {
+    const to = Math.min(end, start + this.#dataLeft)
+    this.#dataLeft -= to - start
+    const stream = this.#dataId === 0 ? null : this.#session.streams.get(this.#dataId)
+    if (stream !== null) this.#tell(stream, buf, start, to, this.#isDataEnd && this.#dataLeft === 0)
+    return to
+  }
+
   #data(buf: Buffer, start: number, end: number, flags: number, id: number): void {
-    const session = this.#session
     const length = end - start
-    if (id === 0) return session.guard.fail(Code.protocolError, 'DATA on no stream')
     if ((flags & Flag.padded) !== 0) {
       const pad = start < end ? buf[start]! : length
-      if (pad >= length) return session.guard.fail(Code.protocolError, 'more padding than frame')
+      if (id !== 0 && pad >= length) {
+        return this.#session.guard.fail(Code.protocolError, 'more padding than frame')
+      }
       start++
       end -= pad
     }
-    if (!session.inflow.arrived(length)) {
-      return session.guard.fail(Code.flowControlError, 'connection window exceeded')
-    }
     const isEnd = (flags & Flag.endStream) !== 0
-    if (start < end) session.flood.useful++
-    else if (!isEnd && session.guard.isFlooded(Kind.empties)) return undefined
-    const stream = session.streams.get(id)
-    if (stream === null) return session.guard.late(id)
-    if (stream.isPeerEnded) return session.guard.fault(stream, Code.streamClosed)
-    if (!stream.hasHead) return session.guard.fault(stream, Code.protocolError)
-    stream.window -= length
-    if (stream.window < 0) return session.guard.fault(stream, Code.flowControlError)
-    const bytes = end - start
-    if (stream.expected >= 0) {
-      stream.expected -= bytes
-      if (stream.expected < 0 || (isEnd && stream.expected > 0)) {
-        return session.guard.fault(stream, Code.protocolError)
-      }
+    const stream = this.#admit(id, length, end - start, isEnd)
+    if (stream !== null && (start < end || isEnd)) this.#tell(stream, buf, start, end, isEnd)
+    return undefined
+  }
+
+  /** Whether a DATA frame may come: its stream. `length` with padding, `bytes` without. Null: nobody is to be told of it. */
+  #admit(id: number, length: number, bytes: number, isEnd: boolean): Stream | null {
+    const session = this.#session
+    if (id === 0) {
+      session.guard.fail(Code.protocolError, 'DATA on no stream')
+      return null
     }
-    if (length > bytes) session.inflow.skipped(stream, length - bytes)
-    if (bytes === 0 && !isEnd) return undefined
+    if (!session.inflow.arrived(length)) {
+      session.guard.fail(Code.flowControlError, 'connection window exceeded')
+      return null
+    }
+    if (bytes > 0) session.flood.useful++
+    else if (!isEnd && session.guard.isFlooded(Kind.empties)) return null
+    const stream = session.streams.get(id)
+    if (stream === null) session.guard.late(id)
+    else if (stream.isPeerEnded) session.guard.fault(stream, Code.streamClosed)
+    else if (!stream.hasHead) session.guard.fault(stream, Code.protocolError)
+    else if ((stream.window -= length) < 0) session.guard.fault(stream, Code.flowControlError)
+    else if (!this.#mayBring(stream, bytes, isEnd)) session.guard.fault(stream, Code.protocolError)
+    else {
+      if (length > bytes) session.inflow.skipped(stream, length - bytes)
+      return stream
+    }
+    return null
+  }
+
+  /** Whether so much agrees with the length that the head has told. */
+  #mayBring(stream: Stream, bytes: number, isEnd: boolean): boolean {
+    if (stream.expected < 0) return true
+    stream.expected -= bytes
+    return stream.expected >= 0 && (!isEnd || stream.expected === 0)
+  }
+
+  #tell(stream: Stream, buf: Buffer, start: number, end: number, isEnd: boolean): void {
+    const session = this.#session
     stream.isPeerEnded = isEnd
-    session.inflow.told(stream, bytes)
+    session.inflow.told(stream, end - start)
     stream.owner.data(stream, buf, start, end, isEnd)
     if (isEnd) session.closeIfDone(stream)
-    return undefined
   }
 
   #windowUpdate(buf: Buffer, at: number, length: number, id: number): void {

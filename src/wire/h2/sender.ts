@@ -2,7 +2,16 @@
 // the rest waiting per stream and served in turn, so that no stream starves another.
 import type { HpackEncoder } from './encoder.ts'
 import type { Field } from './field.ts'
-import { Flag, Type, headerBytes, initialWindow, maxPayload, maxWindow, writeHeader } from './frame.ts'
+import {
+  Flag,
+  Type,
+  headerBytes,
+  initialWindow,
+  maxData,
+  maxPayload,
+  maxWindow,
+  writeHeader,
+} from './frame.ts'
 import { highWater } from './output.ts'
 import type { Output } from './output.ts'
 import type { Session } from './session.ts'
@@ -196,7 +205,7 @@ export class Sender {
   #frame(stream: Stream, buf: Buffer, start: number, end: number, mayEnd: boolean): number {
     const output = this.#output
     let bytes = end - start
-    if (bytes > maxPayload) bytes = maxPayload
+    if (bytes > maxData) bytes = maxData
     if (bytes > this.window) bytes = this.window
     if (bytes > stream.sendWindow) bytes = stream.sendWindow
     const isLast = mayEnd && stream.isEnded && start + bytes === end
