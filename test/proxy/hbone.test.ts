@@ -202,7 +202,9 @@ test('without a server name the only service’s certificate is shown, else the 
 
 test('HTTP inside a tunnel to an HTTP port is HTTP: filters, identity and log of each request', async (t) => {
   const app = http.createServer((request, response) => {
-    response.end(`${request.url} ${request.headers['x-forwarded-client-cert']} ${request.httpVersion}`)
+    response.end(
+      `${request.url} ${String(request.headers['x-forwarded-client-cert'])} ${request.httpVersion}`,
+    )
   })
   const instance = await start(t, app, { protocol: 'http' })
   const { session } = await ztunnel(t, instance)

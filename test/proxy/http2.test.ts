@@ -280,6 +280,18 @@ test('an answer before the end of the request is the answer, and the connection 
   assert.equal(after.status, 413)
 })
 
+test('a large answer before the end of the request arrives whole', async (t) => {
+  const app = serve((_request, response) => response.writeHead(413).end('no'.repeat(1_000_000)))
+  const way = await wayTo(t, app.http2, { protocol: 'http2' })
+  // A small window: most of the answer waits for its reader.
+  const session = session2(t, way.port, { settings: { initialWindowSize: 20_000 } })
+  const stream = session.request({ ':method': 'POST', ':path': '/', ':authority': 'web' })
+  stream.write('x'.repeat(10_000))
+  const answer = await answerOf(stream)
+  assert.equal(answer.status, 413)
+  assert.equal(answer.body.length, 2_000_000)
+})
+
 test('a caller that gives up is passed on as that, and a broken answer is seen to be broken', async (t) => {
   let resets = 0
   const app = http2.createServer()

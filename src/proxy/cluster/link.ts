@@ -51,7 +51,7 @@ export class Link implements CarrierUser, Line, Expiring {
   mayOpen(isUpgrade: boolean): boolean {
     const { session } = this
     // Whether WebSocket may travel is known from the peer's settings.
-    return session.canOpen && (!isUpgrade || session.canConnectProtocol)
+    return session.canOpen && (!isUpgrade || session.isSettled)
   }
 
   /** An upstream for one exchange. */

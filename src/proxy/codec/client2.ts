@@ -52,6 +52,10 @@ export class Client2 implements Upstream, StreamOwner {
   send(x: Exchange, head: Headers): boolean {
     const { session, isLink } = this.#line
     this.#x = x
+    if (x.upgrade !== '' && !session.canConnectProtocol) {
+      x.downstream.refuse(x, causes.protocol, 'the application takes no WebSocket over HTTP/2')
+      return true
+    }
     const stream = session.open(this, x.upgrade === '' ? x.method : 'CONNECT')
     this.#stream = stream
     const { queue } = x

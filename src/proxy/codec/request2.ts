@@ -219,8 +219,8 @@ export class Request2 implements Downstream, StreamOwner, PumpEnd {
     }
     settle(x)
     this.#x = null
-    if (!x.isGrpc) stream.session.reset(stream, Code.internalError)
-    else if (!x.requestDone) stream.session.reset(stream, Code.noError)
+    if (x.isGrpc) stream.session.decline(stream)
+    else stream.session.reset(stream, Code.internalError)
   }
 
   expired(x: Exchange, tag: number): void {
@@ -284,8 +284,7 @@ export class Request2 implements Downstream, StreamOwner, PumpEnd {
     settle(x)
     this.#x = null
     const stream = this.#stream!
-    // The rest of the request is of no use to anybody (RFC 9113 8.1).
-    if (!x.requestDone) stream.session.reset(stream, Code.noError)
+    stream.session.decline(stream)
   }
 }
 

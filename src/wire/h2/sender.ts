@@ -230,6 +230,7 @@ export class Sender {
 
   #sentEnd(stream: Stream): void {
     stream.hasSentEnd = true
+    if (stream.isDeclined) this.#session.decline(stream)
     this.#session.closeIfDone(stream)
   }
 

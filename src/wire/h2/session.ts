@@ -206,6 +206,13 @@ export class Session {
     if (stream.hasSentHead || this.role === 'server') this.output.rstStream(stream.id, code)
   }
 
+  /** No more of what the peer sends on this stream is wanted (RFC 9113 8.1): it hears so when our end has gone out. */
+  decline(stream: Stream): void {
+    if (stream.isPeerEnded || stream.isClosed) return
+    if (stream.hasSentEnd) this.reset(stream, Code.noError)
+    else stream.isDeclined = true
+  }
+
   /**
    * Says GOAWAY. With NO_ERROR a server first lets everything in that is on its way, and refuses when the peer has read
    * that (RFC 9113 6.8), or on the second call.

@@ -73,6 +73,8 @@ export class Stream {
   /** Internal: CONNECT was granted: data only, no trailers. */
   isTunnel: boolean
 
+  /** Internal: the peer's side is reset as soon as our end is out. */
+  isDeclined: boolean
   /** Internal: we sent a head, our end. */
   hasSentHead: boolean
   hasSentEnd: boolean
@@ -109,6 +111,7 @@ export class Stream {
     this.hasHead = false
     this.interims = 0
     this.isTunnel = false
+    this.isDeclined = false
     this.hasSentHead = false
     this.hasSentEnd = false
     this.sendWindow = sendWindow
