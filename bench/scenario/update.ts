@@ -2,9 +2,10 @@
 // event loop of its worker stands still meanwhile. The real proxy and the real push; pauses.ts watches inside.
 import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { diff } from '../../src/snapshot/change.ts'
 import { snapshotHash } from '../../src/snapshot/hash.ts'
 import { connectPush, type PushConnection } from '../../src/snapshot/push.ts'
-import type { Snapshot } from '../../src/snapshot/types.ts'
+import type { Push, Snapshot } from '../../src/snapshot/types.ts'
 import { startSmall } from '../backend/small.ts'
 import { cpu, rss } from '../measure.ts'
 import { type Place, tree } from '../place.ts'
@@ -56,12 +57,19 @@ async function measureRound(place: Place, mesh: Mesh, folder: string, round: num
   const [applied, inWorker, pauses]: [number[], number[], number[]] = [[], [], []]
   try {
     // The first few are warming up: a worker that has just started has compiled nothing yet.
-    await push(connection, changed(mesh.snapshots.client, round * 1000))
-    await push(connection, changed(mesh.snapshots.client, round * 1000 + 1))
+    let last = changed(mesh.snapshots.client, round * 1000)
+    await push(connection, { type: 'snapshot', snapshot: last })
+    const next = async (turn: number): Promise<number> => {
+      const base = last
+      last = changed(base, round * 1000 + turn)
+      const { hash } = last
+      return push(connection, { type: 'patch', base: base.hash, hash, change: diff(base, last)! })
+    }
+    await next(1)
     await watch(place, folder, worker)
     const before = cpu([hop])
     for (let count = 0; count < updates; count++) {
-      applied.push(await push(connection, changed(mesh.snapshots.client, round * 1000 + 2 + count)))
+      applied.push(await next(2 + count))
       const { pause_ms, worker_ms } = await watch(place, folder, worker)
       pauses.push(pause_ms)
       inWorker.push(worker_ms)
@@ -87,9 +95,9 @@ async function measureRound(place: Place, mesh: Mesh, folder: string, round: num
 }
 
 /** Milliseconds until the proxy says that all its workers have it. */
-async function push(connection: PushConnection, snapshot: Snapshot): Promise<number> {
+async function push(connection: PushConnection, message: Push): Promise<number> {
   const began = performance.now()
-  const reply = await connection.send({ type: 'snapshot', snapshot })
+  const reply = await connection.send(message)
   const took = performance.now() - began
   if (reply.type !== 'applied') throw new Error(`the proxy answered ${JSON.stringify(reply)}`)
   return took

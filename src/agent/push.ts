@@ -1,15 +1,14 @@
-// The agent's hold on the proxy: last good state on its disk, snapshots and secrets over its socket, pings.
-import { randomBytes } from 'node:crypto'
-import { constants } from 'node:fs'
-import { open, rename, rm, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+// The agent's hold on the proxy: snapshots, or what has changed in them, and secrets over its socket, pings.
 import type { Clock, Timer } from '../clock.ts'
 import { reason } from '../errors.ts'
 import type { Log } from '../log.ts'
 import { backoff } from '../net/backoff.ts'
 import type { Paths } from '../paths.ts'
+import { diff, patch, type Change } from '../snapshot/change.ts'
+import { equal } from '../snapshot/equal.ts'
 import { connectPush, type PushConnection } from '../snapshot/push.ts'
 import type { PushReply, Secrets, Snapshot } from '../snapshot/types.ts'
+import { LastGood } from './lastgood.ts'
 
 export const pingMs = 1000
 const pingTimeoutMs = 3000
@@ -40,10 +39,8 @@ export class ProxyLink {
   #snapshot: Snapshot | null = null
   #secrets: Secrets | null = null
   /** What the proxy on the other end of this connection has. */
-  #sent: { snapshot: string | null; secrets: Secrets | null } = { snapshot: null, secrets: null }
+  #sent: { snapshot: Snapshot | null; secrets: Secrets | null } = { snapshot: null, secrets: null }
   #rejected: { readonly hash: string; readonly reason: string } | null = null
-  /** Content of snapshot.json that the proxy accepted, put back when it rejects the next. */
-  #good: string | null = null
   #state: ProxyState = 'down'
   #inForce = ''
   #connection: PushConnection | null = null
@@ -52,10 +49,12 @@ export class ProxyLink {
   #stopped = false
   #turn: Promise<void> | null = null
   #again = false
-  #saved = { snapshot: '', secrets: '' }
+  readonly #disk: LastGood
 
   constructor(options: ProxyLinkOptions) {
+    const { clock, log, paths } = options
     this.#options = options
+    this.#disk = new LastGood({ folder: paths.proxyState, clock, log })
   }
 
   get state(): ProxyState {
@@ -91,6 +90,7 @@ export class ProxyLink {
     this.#timer?.cancel()
     this.#connection?.close()
     await this.#turn
+    await this.#disk.flush()
   }
 
   /** Saves and pushes once, for a verb that runs while the agent is down. */
@@ -135,12 +135,11 @@ export class ProxyLink {
   async #work(): Promise<void> {
     // Taken once: what changes meanwhile waits for the next turn, so that nothing is pushed that was not saved.
     const turn = { snapshot: this.#snapshot, secrets: this.#secrets }
-    try {
-      await this.#save(turn)
-    } catch (error) {
-      // A full disk must not keep the running proxy from the new state.
-      this.#options.log.error({ error: reason(error) }, "the proxy's state was not saved")
-    }
+    const { snapshot, secrets } = turn
+    if (secrets !== null) await this.#save(() => this.#disk.putSecrets(secrets))
+    // A proxy that runs gets its changes first; one that is away must find all of them when it starts.
+    if (snapshot !== null && this.#sent.snapshot === null && this.#rejected?.hash !== snapshot.hash)
+      await this.#save(() => this.#disk.put(snapshot))
     try {
       await this.#push(turn)
       if (this.#failures > 0) this.#options.log.info('proxy connected')
@@ -170,10 +169,10 @@ export class ProxyLink {
     }
     if (
       snapshot !== null &&
-      this.#sent.snapshot !== snapshot.hash &&
+      this.#sent.snapshot?.hash !== snapshot.hash &&
       this.#rejected?.hash !== snapshot.hash
     ) {
-      const reply = await connection.send({ type: 'snapshot', snapshot }, applyTimeoutMs)
+      const reply = await this.#deliver(connection, snapshot)
       if (reply.type === 'applied') this.#applied(snapshot)
       else await this.#refused(snapshot, failure(reply))
     }
@@ -185,23 +184,41 @@ export class ProxyLink {
     this.#become(current ? 'rejected' : 'ok', pong.hash)
   }
 
+  /** Only what has changed, where the proxy has the one before and takes patches. */
+  async #deliver(connection: PushConnection, snapshot: Snapshot): Promise<PushReply> {
+    const base = this.#sent.snapshot
+    const change = base === null ? null : changeOf(base, snapshot)
+    if (base !== null && change !== null) {
+      const patching = { type: 'patch', base: base.hash, hash: snapshot.hash, change } as const
+      const reply = await connection.send(patching, applyTimeoutMs)
+      if (reply.type === 'applied' || reply.type === 'rejected') return reply
+      this.#options.log.info({ reason: failure(reply) }, 'the proxy did not take a patch and gets the whole')
+    }
+    await this.#save(() => this.#disk.put(snapshot))
+    return connection.send({ type: 'snapshot', snapshot }, applyTimeoutMs)
+  }
+
   #applied(snapshot: Snapshot): void {
-    this.#sent.snapshot = snapshot.hash
+    this.#sent.snapshot = snapshot
     this.#rejected = null
-    this.#good = JSON.stringify(snapshot)
+    this.#disk.accepted(snapshot)
     this.#options.log.info({ snapshot: snapshot.hash.slice(0, 12) }, 'snapshot applied')
   }
 
-  /** The proxy goes on with the one before; so must the one that boots from disk. */
   async #refused(snapshot: Snapshot, why: string): Promise<void> {
     this.#rejected = { hash: snapshot.hash, reason: why }
     this.#options.log.error(
       { snapshot: snapshot.hash.slice(0, 12), reason: why },
       'snapshot rejected by the proxy',
     )
-    if (this.#good === null) return
-    await this.#write('snapshot.json', this.#good)
-    this.#saved.snapshot = this.#good
+    await this.#disk.rejected(snapshot)
+  }
+
+  /** A full disk must not keep the running proxy from the new state. */
+  async #save(run: () => Promise<void>): Promise<void> {
+    await run().catch((error: unknown) => {
+      this.#options.log.error({ error: reason(error) }, "the proxy's state was not saved")
+    })
   }
 
   #become(state: ProxyState, inForce: string): void {
@@ -210,61 +227,15 @@ export class ProxyLink {
     this.#inForce = inForce
     this.#options.changed()
   }
-
-  /** Before pushing, so that a proxy that starts at any moment finds what it needs. */
-  async #save({ snapshot, secrets }: Turn): Promise<void> {
-    const { paths } = this.#options
-    if (this.#good === null) {
-      this.#good = await readForeign(join(paths.proxyState, 'snapshot.json')).catch(() => null)
-    }
-    if (secrets !== null) {
-      const text = JSON.stringify(secrets)
-      if (text !== this.#saved.secrets) await this.#write('secrets.json', text)
-      this.#saved.secrets = text
-    }
-    if (snapshot !== null && this.#rejected?.hash !== snapshot.hash) {
-      const text = JSON.stringify(snapshot)
-      if (text !== this.#saved.snapshot) await this.#write('snapshot.json', text)
-      this.#saved.snapshot = text
-    }
-  }
-
-  /**
-   * Atomic, 0600, owned by whoever owns the folder: the proxy's user. The folder is that user's, so nothing in it is
-   * trusted: the new file is made exclusively (which follows no links) and then takes the old one's place.
-   */
-  async #write(name: string, text: string): Promise<void> {
-    const folder = this.#options.paths.proxyState
-    const { uid, gid } = await stat(folder)
-    const temporary = join(folder, `.${name}.${randomBytes(6).toString('hex')}`)
-    const file = await open(temporary, 'wx', 0o600)
-    try {
-      await file.writeFile(text)
-      if (process.getuid?.() === 0) await file.chown(uid, gid)
-      await file.sync()
-    } finally {
-      await file.close()
-    }
-    await rename(temporary, join(folder, name)).catch(async (error: unknown) => {
-      await rm(temporary, { force: true })
-      throw error
-    })
-  }
 }
 
 /**
- * A file of the proxy's folder. What it says may be put back later, readable by the proxy's user: were it a link, that
- * user would be given any file of root's. A pipe would never end.
+ * What makes `next` of `base`. Null: the whole must be sent, since the patch, tried here with the code that the proxy runs,
+ * does not give it.
  */
-async function readForeign(path: string): Promise<string | null> {
-  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants
-  const file = await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
-  try {
-    const found = await file.stat()
-    return found.isFile() && found.nlink === 1 ? await file.readFile('utf8') : null
-  } finally {
-    await file.close()
-  }
+function changeOf(base: Snapshot, next: Snapshot): Change | null {
+  const change = diff(base, next)
+  return change !== null && equal(patch(base, change), next) ? change : null
 }
 
 function failure(reply: PushReply): string {

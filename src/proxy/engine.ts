@@ -7,6 +7,8 @@ import type { Clock } from '../clock.ts'
 import type { Log } from '../log.ts'
 import type { Address } from '../net/addr.ts'
 import { Wheel } from '../net/wheel.ts'
+import { patch } from '../snapshot/change.ts'
+import type { Change } from '../snapshot/change.ts'
 import type { EndpointHealth, Secrets, Snapshot } from '../snapshot/types.ts'
 import type { Core } from './core.ts'
 import { Recorders } from './filter/metrics.ts'
@@ -80,16 +82,18 @@ export class Engine {
 
   /** Links and swaps. Throws MSH0701 with the reason; then the old generation stays as it was. */
   apply(snapshot: Snapshot): void {
-    if (this.#core.live?.snapshot.hash === snapshot.hash) return
-    let linked
-    try {
-      linked = link(this.#core, this.#keep, snapshot)
-    } catch (error) {
-      if (error instanceof MeshError) throw error
-      throw new MeshError('MSH0701', reason(error), { cause: error })
-    }
+    const { live } = this.#core
+    if (live?.snapshot.hash === snapshot.hash) return
+    const linked = refusing(() => link(this.#core, this.#keep, snapshot, live))
     linked.adopt()
     this.#core.live = linked.live
+  }
+
+  /** The same for what has changed since the snapshot of the hash `base`; what has not is not looked at. */
+  change(base: string, change: Change): void {
+    const snapshot = this.#core.live?.snapshot
+    if (snapshot?.hash !== base) throw new MeshError('MSH0701', `${base} is not the snapshot in force`)
+    this.apply(refusing(() => patch(snapshot, change)))
   }
 
   /** Swapped in place: standing connections are kept. Throws MSH0704; then the old secrets stay. */
@@ -189,5 +193,15 @@ export class Engine {
       this.#closing++
       server.close(() => this.#closing--)
     }
+  }
+}
+
+/** Whatever cannot be linked is refused, for whatever reason. */
+function refusing<T>(run: () => T): T {
+  try {
+    return run()
+  } catch (error) {
+    if (error instanceof MeshError) throw error
+    throw new MeshError('MSH0701', reason(error), { cause: error })
   }
 }

@@ -1,6 +1,14 @@
-// A linked snapshot: names turned into objects, matches compiled, chains flat. Immutable but for the counters inside
-// clusters and splits.
-import type { InboundService, Protocol, RetryPolicy, Settings, Snapshot } from '../snapshot/types.ts'
+// A linked snapshot: names turned into objects, matches compiled, chains flat. Immutable but for the counters inside splits
+// and for clusters, which outlive it.
+import type {
+  InboundService,
+  OutboundPort,
+  OutboundService,
+  Protocol,
+  RetryPolicy,
+  Settings,
+  Snapshot,
+} from '../snapshot/types.ts'
 import type { ProxyHeader } from '../wire/proxyprotocol.ts'
 import type { Chain } from './chain/filter.ts'
 import type { Cause } from './chain/reply.ts'
@@ -73,6 +81,17 @@ export interface LiveIdentity extends Party {
   readonly capturePort: number
 }
 
+/** What local callers can reach, and what it was linked of: the next generation takes from it what has not changed. */
+export interface Outbound {
+  readonly services: readonly OutboundService[]
+  /** By their places in that snapshot. */
+  readonly clusters: readonly ClusterState[]
+  /** By `<fqdn>:<port>`. */
+  readonly ports: ReadonlyMap<string, { readonly config: OutboundPort; readonly target: Target }>
+  /** By `address:port` of the original destination. */
+  readonly targets: ReadonlyMap<string, Target>
+}
+
 export interface Live {
   readonly snapshot: Snapshot
   readonly settings: Settings
@@ -82,7 +101,7 @@ export interface Live {
   readonly outbound: ReadonlyMap<string, Target>
   readonly inboundByPort: ReadonlyMap<number, LiveInbound>
   readonly inboundByName: ReadonlyMap<string, LiveInbound>
-  readonly clusters: readonly ClusterState[]
+  readonly linked: Outbound
   /** No routes: where requests to a service port that is gone end, logged and counted like the rest. */
   readonly nowhere: Target
 }

@@ -1,9 +1,12 @@
 // What supervisor and worker say to each other over the IPC channel. Each request has one reply with its id.
+import type { Change } from '../snapshot/change.ts'
 import type { EndpointHealth, Secrets, Snapshot } from '../snapshot/types.ts'
 import type { Dump } from './stats.ts'
 
 export type Request =
   | { readonly type: 'apply'; readonly snapshot: Snapshot }
+  /** What to change in the snapshot of the hash `base`. */
+  | { readonly type: 'change'; readonly base: string; readonly change: Change }
   | { readonly type: 'secrets'; readonly secrets: Secrets }
   | { readonly type: 'ping' }
   /** Endpoints may be thousands: only for those who want to see them. */

@@ -13,7 +13,15 @@ import type { Push, PushReply } from '../snapshot/types.ts'
 /** The agent needs one; a person with socat may be a second. */
 const maxConnections = 8
 
-const kinds: ReadonlySet<unknown> = new Set(['snapshot', 'secrets', 'ping', 'stats', 'drain', 'reload'])
+const kinds: ReadonlySet<unknown> = new Set([
+  'snapshot',
+  'patch',
+  'secrets',
+  'ping',
+  'stats',
+  'drain',
+  'reload',
+])
 
 /** What a reload came to. */
 export interface Reloaded {
@@ -155,6 +163,7 @@ function parse(line: string): Ask | string {
   const push = value as Ask
   const isObject = (part: unknown): boolean => typeof part === 'object' && part !== null
   if (push.type === 'snapshot' && !isObject(push.snapshot)) return 'the message holds no snapshot'
+  if (push.type === 'patch' && !isObject(push.change)) return 'the message holds no change'
   if (push.type === 'secrets' && !isObject(push.secrets)) return 'the message holds no secrets'
   if (push.type === 'drain' && !(push.timeout >= 0)) return 'the message holds no timeout'
   return push

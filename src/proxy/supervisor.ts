@@ -3,6 +3,7 @@
 import type { Clock, Timer } from '../clock.ts'
 import { reason } from '../errors.ts'
 import type { Log } from '../log.ts'
+import { patch } from '../snapshot/change.ts'
 import { snapshotHash } from '../snapshot/hash.ts'
 import type { EndpointHealth, Push, PushReply, Secrets, Snapshot } from '../snapshot/types.ts'
 import { version } from '../version.ts'
@@ -117,6 +118,9 @@ export class Supervisor {
       case 'snapshot':
         await this.#crew.untilLive(1, liveWithinMs)
         return this.inTurn(() => this.#applySnapshot(push.snapshot))
+      case 'patch':
+        await this.#crew.untilLive(1, liveWithinMs)
+        return this.inTurn(() => this.#applyPatch(push))
       case 'secrets':
         await this.#crew.untilLive(1, liveWithinMs)
         return this.inTurn(() => this.#applySecrets(push.secrets))
@@ -192,22 +196,46 @@ export class Supervisor {
 
   async #applySnapshot(snapshot: Snapshot): Promise<PushReply> {
     const { hash } = snapshot
-    const rejected = (why: string): PushReply => {
-      this.#options.log.error({ hash, reason: why, kept: this.hash }, 'snapshot rejected')
-      return { type: 'rejected', hash, reason: why }
-    }
     const fault = checkSnapshot(snapshot)
-    if (fault !== '') return rejected(fault)
+    if (fault !== '') return this.#rejected(hash, fault)
     if (hash === this.hash) return { type: 'applied', hash }
+    return this.#replace(snapshot, { type: 'apply', snapshot })
+  }
+
+  /**
+   * The hash of the result is what the agent says, who has tried the patch: to compute it here would take longer than all the
+   * rest. Whoever is given the whole later, another supervisor, checks it.
+   */
+  async #applyPatch({ base, hash, change }: Extract<Push, { type: 'patch' }>): Promise<PushReply> {
     const before = this.#snapshot
-    const refusal = await this.#applyToAll(
-      { type: 'apply', snapshot },
-      before && { type: 'apply', snapshot: before },
-    )
-    if (refusal !== '') return rejected(refusal)
+    const mismatch = (why: string): PushReply => {
+      this.#options.log.warn({ hash, base, reason: why, kept: this.hash }, 'patch does not fit')
+      return { type: 'mismatch', hash: this.hash }
+    }
+    if (before === null || before.hash !== base) return mismatch('it is for another snapshot')
+    let snapshot
+    try {
+      snapshot = patch(before, change)
+    } catch (error) {
+      return mismatch(reason(error))
+    }
+    if (snapshot.hash !== hash) return mismatch('it gives another snapshot than it says')
+    return this.#replace(snapshot, { type: 'change', base, change })
+  }
+
+  async #replace(snapshot: Snapshot, request: Request): Promise<PushReply> {
+    const { hash } = snapshot
+    const before = this.#snapshot
+    const refusal = await this.#applyToAll(request, before && { type: 'apply', snapshot: before })
+    if (refusal !== '') return this.#rejected(hash, refusal)
     this.#snapshot = snapshot
     this.#options.log.info({ hash, workers: this.live }, 'snapshot applied')
     return { type: 'applied', hash }
+  }
+
+  #rejected(hash: string, why: string): PushReply {
+    this.#options.log.error({ hash, reason: why, kept: this.hash }, 'snapshot rejected')
+    return { type: 'rejected', hash, reason: why }
   }
 
   async #applySecrets(secrets: Secrets): Promise<PushReply> {

@@ -90,6 +90,9 @@ class Worker {
         this.#engine.apply(request.snapshot)
         if (!this.#isListening) await this.#listen()
         return { type: 'done' }
+      case 'change':
+        this.#engine.change(request.base, request.change)
+        return { type: 'done' }
       case 'secrets':
         this.#engine.setSecrets(request.secrets)
         return { type: 'done' }

@@ -1,6 +1,7 @@
 // The contract between agent (writer) and proxy (reader). JSON only, deep-frozen, names resolved, defaults filled in;
 // no key material. Durations are milliseconds, sizes bytes, weights integers. `hash` is over the canonical bytes of
 // everything else.
+import type { Change } from './change.ts'
 
 /**
  * What an application speaks. `http`: HTTP/1.1, or HTTP/2 where the caller speaks that; `http2`, `grpc`: HTTP/2 with prior
@@ -215,6 +216,8 @@ export interface Secrets {
 // message with one line.
 export type Push =
   | { readonly type: 'snapshot'; readonly snapshot: Snapshot }
+  /** What to change in the snapshot in force, if that has the hash `base`; `hash` is that of the result. */
+  | { readonly type: 'patch'; readonly base: string; readonly hash: string; readonly change: Change }
   | { readonly type: 'secrets'; readonly secrets: Secrets }
   | { readonly type: 'ping' }
   | { readonly type: 'stats' }
@@ -223,6 +226,8 @@ export type Push =
 export type PushReply =
   | { readonly type: 'applied'; readonly hash: string }
   | { readonly type: 'rejected'; readonly hash: string; readonly reason: string }
+  /** The patch is for another snapshot than that in force, or gives another than it says: send the whole. */
+  | { readonly type: 'mismatch'; readonly hash: string }
   | { readonly type: 'pong'; readonly hash: string; readonly workers: number; readonly version: string }
   | { readonly type: 'stats'; readonly text: string; readonly endpoints: readonly EndpointHealth[] }
   | { readonly type: 'drained'; readonly open: number }

@@ -9,6 +9,8 @@ import type { HostConfig } from '../../src/model/host.ts'
 import { servePush } from '../../src/proxy/push.ts'
 import { connectRegistry } from '../../src/registry/client.ts'
 import { type Embedded, startEmbedded } from '../../src/registry/embedded/server.ts'
+import { patch } from '../../src/snapshot/change.ts'
+import { snapshotHash } from '../../src/snapshot/hash.ts'
 import type { Registry } from '../../src/registry/registry.ts'
 import type { Push, Secrets, Snapshot } from '../../src/snapshot/types.ts'
 import { hostConfig } from '../compile/mesh.ts'
@@ -37,6 +39,8 @@ export class ProxyStub {
   secrets: Secrets[] = []
   pings = 0
   drained: number[] = []
+  /** How many of the snapshots came as what had changed. */
+  patches = 0
   refuse: (snapshot: Snapshot) => string | null = () => null
   #server: { close(): void } | null = null
 
@@ -60,6 +64,19 @@ export class ProxyStub {
         if (reason !== null) return { type: 'rejected', hash: push.snapshot.hash, reason }
         this.snapshots.push(push.snapshot)
         return { type: 'applied', hash: push.snapshot.hash }
+      }
+      case 'patch': {
+        const { base, hash, change } = push
+        const before = this.snapshots.at(-1)
+        if (before?.hash !== base) return { type: 'mismatch', hash: this.hash }
+        const snapshot = patch(before, change)
+        if (snapshot.hash !== hash || snapshotHash(snapshot) !== hash)
+          return { type: 'rejected', hash, reason: 'the patch gives something else' }
+        const reason = this.refuse(snapshot)
+        if (reason !== null) return { type: 'rejected', hash, reason }
+        this.snapshots.push(snapshot)
+        this.patches++
+        return { type: 'applied', hash }
       }
       case 'secrets':
         this.secrets.push(push.secrets)

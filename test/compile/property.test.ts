@@ -88,7 +88,7 @@ test('every cluster that is referred to exists, and the real proxy links every s
   fc.assert(
     fc.property(anyMesh, (mesh) => {
       const { snapshot } = compile(input(mesh))
-      assert.ok(link({} as Core, new Keep(), snapshot).live.snapshot === snapshot)
+      assert.ok(link({} as Core, new Keep(), snapshot, null).live.snapshot === snapshot)
       for (const { ports } of snapshot.outbound) {
         for (const port of ports) {
           const rules = [...port.routes, ...(port.tlsRoutes ?? [])]

@@ -57,7 +57,9 @@ recorded(
     await mesh.answering(vm3, ['v1'])
     const load = mesh.load(vm3)
     const path = join(vm3.place.paths.proxyState, 'snapshot.json')
-    const good = JSON.parse(readFileSync(path, 'utf8')) as Snapshot
+    const stored = (): Snapshot => JSON.parse(readFileSync(path, 'utf8')) as Snapshot
+    await until('what is in force to be on disk', () => stored().hash === vm3.proxy?.hash)
+    const good = stored()
     // Somebody else at the socket: a hash that lies, and routes that lead to clusters that are not there.
     const push = connectPush(vm3.place.paths.proxySocket)
     const broken = { ...good, clusters: [], hash: '' }
@@ -81,10 +83,7 @@ recorded(
       )
     })
     await mesh.answering(vm3, ['v1'])
-    await until(
-      'the good one to be back on disk',
-      () => (JSON.parse(readFileSync(path, 'utf8')) as Snapshot).hash === good.hash,
-    )
+    await until('the good one to be back on disk', () => stored().hash === good.hash)
     await load.stop()
     assert.deepEqual(load.failed, [])
     // The next change is tried again.

@@ -1,5 +1,7 @@
 // Parts that go away while traffic runs: a host, the registry, control, a proxy.
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { connectRegistry } from '../../src/registry/client.ts'
 import { leaseCheckId } from '../../src/registry/registry.ts'
 import { until } from '../agent/running.ts'
@@ -59,6 +61,8 @@ recorded(
     const load = mesh.load(vm1)
     await mesh.answering(vm3, ['v1'])
     const { hash } = vm3.proxy ?? assert.fail()
+    const path = join(vm3.place.paths.proxyState, 'snapshot.json')
+    await until('it to be on disk', () => readFileSync(path, 'utf8').includes(hash))
     vm3.stopProxy()
     await vm3.startProxy()
     assert.equal(vm3.proxy?.hash, hash, 'it boots from what lies on disk')

@@ -92,6 +92,17 @@ export class MeshProxy {
           return { type: 'rejected', hash, reason: reason(error) }
         }
       }
+      case 'patch': {
+        if (push.base !== this.hash) return { type: 'mismatch', hash: this.hash }
+        if (this.refusal !== null) return { type: 'rejected', hash: push.hash, reason: this.refusal }
+        try {
+          this.#engine.change(push.base, push.change)
+          this.hash = push.hash
+          return { type: 'applied', hash: push.hash }
+        } catch (error) {
+          return { type: 'rejected', hash: push.hash, reason: reason(error) }
+        }
+      }
       case 'secrets':
         this.#engine.setSecrets(push.secrets)
         return { type: 'applied', hash: this.hash }

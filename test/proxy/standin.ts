@@ -28,6 +28,16 @@ function act(request: Request): Reply {
       stats.counter('standin_applied_total', 'Snapshots applied.').add(1)
       return { type: 'done' }
     }
+    case 'change': {
+      const { set } = request.change
+      if (request.base !== hash) return { type: 'refused', reason: 'the stand-in has another base' }
+      if (set?.['host'] === 'refuse') return { type: 'refused', reason: 'the stand-in refuses' }
+      if (set?.['host'] === 'crash') process.exit(7)
+      if (set?.['host'] === 'first-only' && !isFirst(String(set['mesh'])))
+        return { type: 'refused', reason: 'the stand-in is not the first' }
+      hash = String(set?.['hash'])
+      return { type: 'done' }
+    }
     case 'secrets':
       secrets = request.secrets.leafs.length
       return { type: 'done' }

@@ -1,4 +1,4 @@
-// State of one cluster: its endpoints, which of them are usable, and the retry budget.
+// State of one cluster: its endpoints, which of them are usable, and the retry budget. Survives swaps of the snapshot.
 import type { Cluster } from '../../snapshot/types.ts'
 import type { Destination } from '../live.ts'
 import { balancers } from './balance.ts'
@@ -10,9 +10,9 @@ const retryShare = 0.2
 const retryFloor = 3
 
 export class ClusterState {
-  readonly config: Cluster
+  config: Cluster
   readonly destination: Destination
-  /** Set once by link.ts, before the generation goes live. */
+  /** As many as in `config`, in the same order. */
   endpoints: readonly EndpointState[]
   retries: number
   #usable: EndpointState[]
@@ -27,7 +27,10 @@ export class ClusterState {
     this.#balancer = balancers[config.balancer]()
   }
 
-  adopt(endpoints: readonly EndpointState[]): void {
+  /** What it is from now on: the same service, with other limits or endpoints. */
+  adopt(endpoints: readonly EndpointState[], config: Cluster = this.config): void {
+    if (config.balancer !== this.config.balancer) this.#balancer = balancers[config.balancer]()
+    this.config = config
     this.endpoints = endpoints
     this.healthChanged()
   }
