@@ -1,58 +1,11 @@
 // PROXY headers with the balancers that made and read them first: HAProxy and nginx, where they are installed.
-import { spawn, spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
-import net from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { test } from 'node:test'
 import type { TestContext } from 'node:test'
 import { Authority, Caller, Client, Instance, listen } from './hops.ts'
+import { freePort, isThere, nginx, run } from './program.ts'
 
 const authority = new Authority()
-const isThere = (program: string): boolean => spawnSync(program, ['-v']).error === undefined
-
-async function freePort(): Promise<number> {
-  const server = net.createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as net.AddressInfo
-  await new Promise((resolve) => server.close(resolve))
-  return port
-}
-
-/** Runs the program with a config file until the test ends; resolves when something listens. */
-async function run(
-  t: TestContext,
-  port: number,
-  config: string,
-  command: (file: string) => string[],
-): Promise<void> {
-  const folder = mkdtempSync(join(tmpdir(), 'meshctl-balancer-'))
-  const file = join(folder, 'config')
-  writeFileSync(file, config.replaceAll('FOLDER', folder))
-  const [program = '', ...flags] = command(file)
-  let said = ''
-  const child = spawn(program, flags, { stdio: ['ignore', 'ignore', 'pipe'] })
-  child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()))
-  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()))
-  t.after(async () => {
-    child.kill('SIGKILL')
-    await ended
-    rmSync(folder, { recursive: true })
-  })
-  const end = Date.now() + 8000
-  for (;;) {
-    const isUp = await new Promise<boolean>((resolve) => {
-      const socket = net.connect({ port, host: '127.0.0.1' })
-      socket.on('connect', () => resolve(true))
-      socket.on('error', () => resolve(false))
-      socket.on('connect', () => socket.destroy())
-    })
-    if (isUp) return
-    if (Date.now() > end || child.exitCode !== null) throw new Error(`${program} does not listen: ${said}`)
-    await new Promise((resolve) => setTimeout(resolve, 20))
-  }
-}
 
 const haproxy = (t: TestContext, port: number, config: string): Promise<void> =>
   run(
@@ -125,25 +78,11 @@ test('what is sent is taken by HAProxy', { skip: !isThere('haproxy') }, async (t
 
 test('what is sent is taken by nginx', { skip: !isThere('nginx') }, async (t) => {
   const port = await freePort()
-  const config = `daemon off;
-master_process off;
-pid FOLDER/pid;
-error_log FOLDER/error.log;
-events {}
-http {
-  access_log off;
-  client_body_temp_path FOLDER;
-  proxy_temp_path FOLDER;
-  fastcgi_temp_path FOLDER;
-  uwsgi_temp_path FOLDER;
-  scgi_temp_path FOLDER;
-  server {
+  const server = `server {
     listen 127.0.0.1:${port} proxy_protocol;
     return 200 "from $proxy_protocol_addr to $proxy_protocol_server_addr $proxy_protocol_server_port.";
-  }
-}
-`
-  await run(t, port, config, (file) => ['nginx', '-c', file, '-e', 'stderr'])
+  }`
+  await nginx(t, port, server)
   const options = { protocol: 'tcp', proxyProtocol: { accept: false, send: true } } as const
   const instance = await new Instance(t, port, options).start(authority)
   const client = new Client(t, instance.inboundPort, '127.0.0.7').send(get)
