@@ -24,6 +24,9 @@ export interface Channel {
   readonly isFinished: boolean
   /** Writing should wait for `drained`. */
   readonly isFull: boolean
+  /** A write is under way: what comes now is copied and waits. After `tellWhenIdle` its end is told by `drained`. */
+  readonly isBusy: boolean
+  tellWhenIdle(): void
   /** Takes the buffer over. False: stop writing until `drained`. */
   write(buffer: Buffer): boolean
   /** Writes a buffer that is only lent, unless `hasKept` says afterwards that it belongs to the channel now. */

@@ -8,9 +8,6 @@ import { beginRead, endRead } from './turn.ts'
 
 const readBytes = 65536
 
-// Where copies wait for the kernel: mostly it takes them at once, and the next one finds its place free again.
-let slab = Buffer.allocUnsafeSlow(readBytes)
-
 // Borrowed by every connection in turn: between two reads nobody may look into it.
 const shared = Buffer.allocUnsafeSlow(readBytes)
 
@@ -111,16 +108,17 @@ export class Connection implements Channel {
 
   /** Writes a copy of borrowed bytes. */
   copy(buffer: Buffer, start: number, end: number): boolean {
-    const bytes = end - start
-    if (bytes > slab.length) {
-      const out = Buffer.allocUnsafeSlow(bytes)
-      buffer.copy(out, 0, start, end)
-      return this.write(out)
-    }
-    buffer.copy(slab, 0, start, end)
-    const isRoom = this.lend(slab.subarray(0, bytes))
-    if (this.hasKept) slab = Buffer.allocUnsafeSlow(readBytes)
-    return isRoom
+    if (this.isClosed || this.isFinished) return true
+    this.bytesOut += end - start
+    return this.#outlet.copy(buffer, start, end)
+  }
+
+  get isBusy(): boolean {
+    return this.#outlet.isBusy
+  }
+
+  tellWhenIdle(): void {
+    this.#outlet.hold()
   }
 
   get isFull(): boolean {

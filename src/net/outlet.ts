@@ -3,6 +3,7 @@
 // what it cannot take at once waits here; on others everything goes through the socket.
 import type net from 'node:net'
 import { getSystemErrorName } from 'node:util'
+import { blockBytes, giveBlock, takeBlock } from './block.ts'
 
 /** A write that the handle has not finished; it reports through `oncomplete` and must be given what it may not lose. */
 interface Pending {
@@ -43,9 +44,15 @@ export class Outlet {
   readonly #drained: () => void
   #pending: Pending | null
   #pendingBytes: number
-  /** Behind `#pending`, in order. */
+  /** Blocks that the pending write is read from. */
+  #lent: Buffer[]
+  /** Behind `#pending`, in order; the blocks that some of it lies in. */
   #queue: Buffer[]
   #queued: number
+  #queueBlocks: Buffer[]
+  /** The end of the queue: copies gather in tail[0, tailEnd). */
+  #tail: Buffer | null
+  #tailEnd: number
   #isHeld: boolean
   #isEnding: boolean
 
@@ -57,8 +64,12 @@ export class Outlet {
     this.#drained = drained
     this.#pending = null
     this.#pendingBytes = 0
+    this.#lent = []
     this.#queue = []
     this.#queued = 0
+    this.#queueBlocks = []
+    this.#tail = null
+    this.#tailEnd = 0
     this.#isHeld = false
     this.#isEnding = false
     socket.on('drain', drained)
@@ -68,6 +79,7 @@ export class Outlet {
   write(buffer: Buffer): boolean {
     const socket = this.#socket
     if (this.#pending !== null) {
+      this.#closeTail()
       this.#queue.push(buffer)
       this.#queued += buffer.length
       return this.#isRoom()
@@ -93,6 +105,55 @@ export class Outlet {
     if (!this.#waits(handle.writeBuffer(null, buffer), handle, buffer, buffer.length)) return true
     this.hasKept = !this.#isEncrypting
     return this.#isRoom()
+  }
+
+  /** Writes a copy of borrowed bytes. False: stop until drained. */
+  copy(buffer: Buffer, start: number, end: number): boolean {
+    const bytes = end - start
+    const socket = this.#socket
+    if (bytes > blockBytes) return this.write(Buffer.from(buffer.subarray(start, end)))
+    if (this.#pending !== null) {
+      this.#append(buffer, start, end)
+      return this.#isRoom()
+    }
+    if (!isDirect || socket.connecting || socket.writableLength > 0) {
+      return socket.write(Buffer.from(buffer.subarray(start, end)))
+    }
+    const handle = handleOf(socket)
+    if (handle === null) return true
+    const block = takeBlock()
+    buffer.copy(block, 0, start, end)
+    const view = block.subarray(0, bytes)
+    const waits = this.#waits(handle.writeBuffer(null, view), handle, view, bytes)
+    if (waits && !this.#isEncrypting) this.#lent.push(block)
+    else giveBlock(block)
+    return !waits || this.#isRoom()
+  }
+
+  #append(buffer: Buffer, start: number, end: number): void {
+    const bytes = end - start
+    if (this.#tailEnd + bytes > blockBytes) this.#closeTail()
+    this.#tail ??= takeBlock()
+    this.#tailEnd += buffer.copy(this.#tail, this.#tailEnd, start, end)
+    this.#queued += bytes
+  }
+
+  #closeTail(): void {
+    if (this.#tail === null) return
+    this.#queue.push(this.#tail.subarray(0, this.#tailEnd))
+    this.#queueBlocks.push(this.#tail)
+    this.#tail = null
+    this.#tailEnd = 0
+  }
+
+  /** A write is under way: what comes now waits for it. */
+  get isBusy(): boolean {
+    return this.#pending !== null
+  }
+
+  /** Tells when the write that is under way is over, as if it had been told to stop. */
+  hold(): void {
+    this.#isHeld = true
   }
 
   get isFull(): boolean {
@@ -131,6 +192,7 @@ export class Outlet {
   completed(status: number): void {
     this.#pending = null
     this.#pendingBytes = 0
+    this.#giveBack()
     const socket = this.#socket
     const handle = handleOf(socket)
     if (handle === null) return
@@ -138,16 +200,20 @@ export class Outlet {
       socket.destroy(failure(status, ''))
       return
     }
+    this.#closeTail()
     const queue = this.#queue
     if (queue.length > 0) {
       const length = this.#queued
       this.#queue = []
       this.#queued = 0
+      this.#lent = this.#queueBlocks
+      this.#queueBlocks = []
       const first = queue[0]!
       const waits =
         queue.length === 1
           ? this.#waits(handle.writeBuffer(null, first), handle, first, length)
           : this.#waits(handle.writev(null, queue, true), handle, queue, length)
+      if (!waits || this.#isEncrypting) this.#giveBack()
       if (waits) return
     }
     if (this.#isEnding) {
@@ -157,6 +223,12 @@ export class Outlet {
       this.#isHeld = false
       this.#drained()
     }
+  }
+
+  #giveBack(): void {
+    if (this.#lent.length === 0) return
+    for (const block of this.#lent) giveBlock(block)
+    this.#lent = []
   }
 
   #isRoom(): boolean {

@@ -34,7 +34,7 @@ test('exchanges keep one shape through every filter, try and failure', (t) => {
   assert.ok(busy.routeDeadline instanceof Deadline)
   busy.route = {} as Exchange['route']
   busy.tried = []
-  busy.queue = [Buffer.alloc(1)]
+  busy.kept = Buffer.alloc(1)
   busy.requestTrailers = ['a', 'b']
   busy.requestDrops = ['a']
   busy.bytesIn = 2 ** 40

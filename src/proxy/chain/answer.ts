@@ -4,7 +4,7 @@ import { Grpc, httpStatusOf, statusIn } from '../filter/grpc.ts'
 import { mayMove, mayRetryStatus } from '../filter/retry.ts'
 import { connectFailed, leave, retry } from './attempt.ts'
 import type { Headers, Upstream } from './ends.ts'
-import { nothingQueued } from './exchange.ts'
+import { dropBody } from './body.ts'
 import type { Exchange } from './exchange.ts'
 import { Done, run, runData } from './filter.ts'
 import { causes, unsentReasons } from './reply.ts'
@@ -48,7 +48,7 @@ export function answered(
   if (run(x.chain.onResponse, x) === Done) return false
   x.responseStarted = true
   // The body can not be sent a second time from here on.
-  x.queue = nothingQueued
+  dropBody(x)
   x.replayable = false
   if (x.core.draining || (!x.requestDone && isWhole)) x.keepAlive = false
   x.bytesOut += end - start

@@ -2,7 +2,7 @@
 import { backoff } from '../../net/backoff.ts'
 import { isIdempotent, mayMove, mayRetryReset } from '../filter/retry.ts'
 import type { Upstream } from './ends.ts'
-import { nothingQueued } from './exchange.ts'
+import { dropBody, keepBody } from './body.ts'
 import type { Exchange } from './exchange.ts'
 import { Done, run, runData } from './filter.ts'
 import { causes } from './reply.ts'
@@ -51,7 +51,7 @@ export function connected(x: Exchange, upstream: Upstream): void {
   const retry = x.route?.retry
   if (retry !== undefined && retry.perTryTimeout > 0) x.armTry(retry.perTryTimeout)
   const isRoom = upstream.send(x, x.downstream.head(x))
-  if (x.queued > replayLimit) dropQueue(x)
+  if (x.queued > replayLimit) sendOnce(x)
   if (isRoom) releaseRequest(x)
   else if (!x.requestHeld && !x.requestDone) {
     x.requestHeld = true
@@ -132,12 +132,8 @@ export function requestBytes(x: Exchange, buffer: Buffer, start: number, end: nu
   if (onRequestData !== null && runData(onRequestData, x, buffer.subarray(start, end)) === Done) return
   const { upstream } = x
   if (upstream === null || x.replayable) {
-    if (upstream !== null && x.queued + (end - start) > replayLimit) dropQueue(x)
-    else {
-      if (x.queue === nothingQueued) x.queue = []
-      x.queue.push(Buffer.from(buffer.subarray(start, end)))
-      x.queued += end - start
-    }
+    if (upstream !== null && x.queued + (end - start) > replayLimit) sendOnce(x)
+    else keepBody(x, buffer, start, end)
   }
   const isRoom = upstream === null ? x.queued < replayLimit : upstream.body(x, buffer, start, end)
   if (!isRoom && !x.requestHeld) {
@@ -168,9 +164,8 @@ export function leave(x: Exchange): void {
 }
 
 /** The body cannot be sent a second time from here on. */
-function dropQueue(x: Exchange): void {
-  x.queue = nothingQueued
-  x.queued = 0
+function sendOnce(x: Exchange): void {
+  dropBody(x)
   x.replayable = false
 }
 

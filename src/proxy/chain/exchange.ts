@@ -15,9 +15,6 @@ export const RouteDeadline = 1
 export const TryDeadline = 2
 export const RetryDelay = 3
 
-/** What most exchanges have. */
-export const nothingQueued: Buffer[] = []
-
 export class Exchange implements Expiring {
   readonly core: Core
   /** The generation it began with. */
@@ -55,12 +52,12 @@ export class Exchange implements Expiring {
   isUnsized: boolean
   /** Whether the downstream connection goes on after this exchange. */
   keepAlive: boolean
-  /** Body bytes that are not sent yet, or kept for another try. `nothingQueued` is shared: put in one's own to add. */
-  queue: Buffer[]
+  /** Body bytes that are not sent yet, or kept for another try: kept[0, queued). See `keepBody`. */
+  kept: Buffer | null
   queued: number
   /** Behind the body, as `requestAdds`. */
   requestTrailers: string[] | null
-  /** `queue` holds the body from its first byte. */
+  /** `kept` holds the body from its first byte. */
   replayable: boolean
   requestDone: boolean
   /** Downstream is not read, because upstream cannot take more. */
@@ -134,7 +131,7 @@ export class Exchange implements Expiring {
     this.requestDrops = null
     this.isUnsized = false
     this.keepAlive = true
-    this.queue = nothingQueued
+    this.kept = null
     this.queued = 0
     this.requestTrailers = null
     this.replayable = true

@@ -1,6 +1,7 @@
 // How exchanges end: in time or not, and what is settled exactly once at the end.
 import { mayRetryReset } from '../filter/retry.ts'
 import { attempt, leave, releaseRequest, retry } from './attempt.ts'
+import { dropBody } from './body.ts'
 import { RouteDeadline, TryDeadline } from './exchange.ts'
 import type { Exchange } from './exchange.ts'
 import { causes } from './reply.ts'
@@ -27,6 +28,7 @@ export function settle(x: Exchange): void {
   x.finished = true
   x.duration = x.core.clock.monotonic() - x.startedAt
   x.disarm()
+  dropBody(x)
   releaseRequest(x)
   if (x.retrying) {
     x.retrying = false

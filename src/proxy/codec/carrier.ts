@@ -94,8 +94,12 @@ export class Carrier implements Owner, SessionOwner {
   /** Sends what was gathered. */
   flush(): void {
     const { connection, session } = this
-    // What a full socket does not take waits in the session, which knows when it is too much.
+    // What the socket does not take now waits in the session, where more can join it, and which knows when it is too much.
     while (session.outEnd > 0 && !connection.isFull) {
+      if (connection.isBusy) {
+        connection.tellWhenIdle()
+        return
+      }
       const isRoom = connection.lend(session.take())
       if (!connection.hasKept) session.recycle()
       // Data that waited for room may follow at once.

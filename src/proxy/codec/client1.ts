@@ -73,9 +73,8 @@ export class Client1 implements Upstream, Owner {
     this.hasBytes = false
     this.#state = AwaitHead
     this.#interims = 0
-    const { queue } = x
     writeRequest(this.connection, x, request)
-    for (const bytes of queue) writeData(this.connection, bytes, 0, bytes.length, x.isUnsized)
+    if (x.kept !== null) writeData(this.connection, x.kept, 0, x.queued, x.isUnsized)
     if (x.isUnsized && x.requestDone) writeEnd(this.connection, x.requestTrailers)
     return flushWaiting() && !this.connection.isFull
   }

@@ -58,12 +58,11 @@ export class Client2 implements Upstream, StreamOwner {
     }
     const stream = session.open(this, x.upgrade === '' ? x.method : 'CONNECT')
     this.#stream = stream
-    const { queue } = x
-    const isEnd = x.requestDone && x.upgrade === '' && queue.length === 0 && x.requestTrailers === null
+    const isEnd = x.requestDone && x.upgrade === '' && x.queued === 0 && x.requestTrailers === null
     writeRequest(x, head, session, stream, isLink, isEnd)
     if (isEnd) return true
     let isRoom = true
-    for (const bytes of queue) isRoom = session.data(stream, bytes, 0, bytes.length, false)
+    if (x.kept !== null) isRoom = session.data(stream, x.kept, 0, x.queued, false)
     if (x.requestDone && x.upgrade === '') this.finish(x)
     return isRoom
   }

@@ -444,6 +444,8 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
   /** The response has gone out whole. */
   #done(x: Exchange): void {
     flushWaiting()
+    // A slice of a larger piece of memory: an idle connection must not keep that.
+    this.#raw = nothing
     x.responseDone = true
     if (!x.requestDone) x.keepAlive = false
     settle(x)

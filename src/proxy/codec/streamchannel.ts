@@ -60,6 +60,12 @@ export class StreamChannel implements Channel, StreamOwner {
     return false
   }
 
+  get isBusy(): boolean {
+    return false
+  }
+
+  tellWhenIdle(): void {}
+
   copy(buffer: Buffer, start: number, end: number): boolean {
     if (this.isClosed || this.isFinished) return true
     this.bytesOut += end - start

@@ -2,13 +2,24 @@
 // the order in which they were written.
 import { Flag, Type, headerBytes, writeHeader, writeWord } from './frame.ts'
 
-/** Data is held back while so much output waits. */
-export const highWater = 65536
-const standingBytes = highWater + 16384 + 4096
+/** Data is held back while so much output waits: two reads of a socket. */
+export const highWater = 131072
+export const standingBytes = highWater + 16384 + 4096
 const maxSpare = 16
 
-// Buffers that no session gathers in at the moment: an idle session holds none.
+// Buffers that nobody gathers in at the moment: an idle session holds none.
 const spare: Buffer[] = []
+
+/** A buffer for much: output, or the data of a stream that has to wait. */
+export function takeBuffer(): Buffer {
+  return spare.pop() ?? Buffer.allocUnsafeSlow(standingBytes)
+}
+
+/** Nobody looks at it any more. Others than those of `takeBuffer` are left to the collector. */
+export function giveBuffer(buffer: Buffer): void {
+  if (buffer.length === standingBytes && spare.length < maxSpare) spare.push(buffer)
+}
+
 const none = Buffer.alloc(0)
 
 /** Who is told that there is something to take. */
@@ -43,10 +54,10 @@ export class Output {
 
   #enlarge(bytes: number): void {
     const old = this.buffer
-    if (bytes <= standingBytes) this.buffer = spare.pop() ?? Buffer.allocUnsafeSlow(standingBytes)
+    if (bytes <= standingBytes) this.buffer = takeBuffer()
     else this.buffer = Buffer.allocUnsafeSlow(Math.max(bytes, old.length * 2))
     old.copy(this.buffer, 0, 0, this.end)
-    if (old.length === standingBytes && spare.length < maxSpare) spare.push(old)
+    giveBuffer(old)
   }
 
   /** Tells, once until the next `take`, that there is output. Called when whole frames are written, never between. */
@@ -71,7 +82,7 @@ export class Output {
   recycle(): void {
     const taken = this.#taken
     this.#taken = none
-    if (taken.length === standingBytes && spare.length < maxSpare) spare.push(taken)
+    giveBuffer(taken)
   }
 
   /** Bytes as they are. */

@@ -12,12 +12,14 @@ import {
   maxWindow,
   writeHeader,
 } from './frame.ts'
-import { highWater } from './output.ts'
+import { giveBuffer, highWater, standingBytes, takeBuffer } from './output.ts'
 import type { Output } from './output.ts'
 import type { Session } from './session.ts'
 import type { Stream } from './stream.ts'
 import type { StreamTable } from './table.ts'
 
+/** Less data of one stream than this waits in a place of its own size. */
+const littleBytes = 16384
 /** What the encoder may write at the start of a block, before the first field. */
 const blockStart = 16
 
@@ -143,6 +145,7 @@ export class Sender {
         stream.trailers === null,
       )
       if (stream.queueStart === stream.queueEnd) {
+        giveBuffer(stream.queue!)
         stream.queue = null
         stream.queueStart = stream.queueEnd = 0
         this.#leave(stream)
@@ -183,6 +186,7 @@ export class Sender {
   /** Throws away what waits on a stream that is over. */
   drop(stream: Stream): void {
     if (stream.next !== null) this.#leave(stream)
+    if (stream.queue !== null) giveBuffer(stream.queue)
     stream.queue = null
     stream.queueStart = stream.queueEnd = 0
     stream.trailers = null
@@ -247,13 +251,16 @@ export class Sender {
     const bytes = end - start
     let queue = stream.queue
     if (queue === null) {
-      stream.queue = queue = Buffer.allocUnsafe(bytes)
+      // Little data takes no more than its place: many streams may hold some.
+      stream.queue = queue =
+        bytes < littleBytes || bytes > standingBytes ? Buffer.allocUnsafe(bytes) : takeBuffer()
     } else if (stream.queueEnd + bytes > queue.length) {
       const waiting = stream.queued
       // Half of the place free at least: else every few bytes would move the rest.
       const isRoomy = (waiting + bytes) * 2 <= queue.length
       const place = isRoomy ? queue : Buffer.allocUnsafeSlow((waiting + bytes) * 2)
       queue.copy(place, 0, stream.queueStart, stream.queueEnd)
+      if (place !== queue) giveBuffer(queue)
       stream.queue = queue = place
       stream.queueStart = 0
       stream.queueEnd = waiting
