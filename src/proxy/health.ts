@@ -1,6 +1,5 @@
 // Two small HTTP servers of the supervisor: /healthz/ready for probes, /metrics for Prometheus. Nothing else, and nothing
 // for web pages that point a name of theirs at this address (DNS rebinding).
-import { createServer } from 'node:http'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { BoundSocket, isIP } from 'node:net'
 import type { AddressInfo } from 'node:net'
@@ -47,6 +46,8 @@ export function servePrometheus(source: HealthSource, on: On): Promise<HealthSer
 }
 
 async function serve(source: HealthSource, on: On, path: string, answer: Answer): Promise<HealthServer> {
+  // Here and not above: it takes 8 MB, which no worker needs.
+  const { createServer } = await import('node:http')
   const server = createServer({ maxHeaderSize: 8192, requestTimeout: 10_000, headersTimeout: 5_000 })
   server.maxConnections = 64
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {

@@ -261,3 +261,26 @@ for (const side of ['caller', 'instance'] as const) {
     }
   })
 }
+
+test('where connections carry much, each gets one of its own, until they carry little again', async (t) => {
+  const { caller, relay } = await way(t)
+  const bulk = Buffer.alloc(20_000_000, 'x')
+  /** Sends it, has it back, and says how many connections that made. */
+  const carry = async (bytes: Buffer): Promise<number> => {
+    const { made } = relay
+    const client = new Client(t, caller.port)
+    let back = 0
+    client.socket.removeAllListeners('data').on('data', (chunk: Buffer) => (back += chunk.length))
+    client.socket.end(bytes)
+    await client.untilClosed()
+    assert.equal(back, bytes.length)
+    await eventually(() => caller.engine.endpoints()[0]?.active === 0, 'its end')
+    return relay.made - made
+  }
+  const made: number[] = []
+  for (const bytes of [bulk, bulk, bulk, bulk.subarray(0, 9), bulk.subarray(0, 9), bulk.subarray(0, 9)]) {
+    made.push(await carry(bytes))
+  }
+  // The first makes the link; 40 MB there and back weigh half at first.
+  assert.deepEqual(made, [1, 1, 1, 1, 1, 0])
+})

@@ -15,6 +15,13 @@ import type { Supply } from './supply.ts'
 /** How long an endpoint stays unused after failed connects: the first time, and at most. */
 const suspicion = { base: 1000, max: 30_000 }
 
+/** From so many bytes per connection on, opaque ones get connections of their own: see docs/decisions/011. */
+const bulkBytes = 16_000_000
+/** More than this one connection does not count for, so that a single large one is soon forgotten. */
+const maxCarried = 64_000_000
+/** The weight of the last connection in the average. */
+const share = 0.5
+
 export class EndpointState implements Expiring {
   readonly core: Core
   readonly key: string
@@ -28,6 +35,8 @@ export class EndpointState implements Expiring {
   isRetired: boolean
   /** Recorders by caller; see filter/metrics.ts. */
   readonly recorders: Map<string, Recorder>
+  /** Bytes that an opaque connection carries, averaged over the last ones. */
+  #carried: number
   #pools: Map<string, Supply>
   #links: Map<string, Links>
   #connectFailures: number
@@ -45,6 +54,7 @@ export class EndpointState implements Expiring {
     this.isEjected = false
     this.isRetired = false
     this.recorders = new Map()
+    this.#carried = 0
     this.#pools = new Map()
     this.#links = new Map()
     this.#connectFailures = 0
@@ -67,6 +77,16 @@ export class EndpointState implements Expiring {
     let links = this.#links.get(identity)
     if (links === undefined) this.#links.set(identity, (links = new Links(this, identity)))
     return links
+  }
+
+  /** Whether opaque connections are worth one of their own. A limit on connections counts the streams of links. */
+  get isBulk(): boolean {
+    return this.#carried > bulkBytes && this.cluster.config.maxConnections === 0
+  }
+
+  /** An opaque connection that carried so much is over. */
+  carried(bytes: number): void {
+    this.#carried += (Math.min(bytes, maxCarried) - this.#carried) * share
   }
 
   #pool(identity: string): Supply {

@@ -88,7 +88,7 @@ export class Link implements CarrierUser, Line, Expiring {
   refused(): void {}
 
   settled(): void {
-    this.links.serve()
+    this.links.settled(this)
   }
 
   goingAway(): void {

@@ -28,6 +28,8 @@ export class Links implements Supply, Dialer {
   /** Opaque connections that wait like them. */
   #connects: Connect[]
   #isClosed: boolean
+  /** Streams that the peer takes on a connection, as far as it has said so. */
+  #maxStreams: number
 
   constructor(endpoint: EndpointState, identity: string) {
     this.endpoint = endpoint
@@ -38,6 +40,7 @@ export class Links implements Supply, Dialer {
     this.#pending = []
     this.#connects = []
     this.#isClosed = false
+    this.#maxStreams = Infinity
   }
 
   // --- from the chain
@@ -138,6 +141,12 @@ export class Links implements Supply, Dialer {
     return this.#pending.length + this.#connects.length > 0
   }
 
+  /** A link has heard its peer's limits. */
+  settled(link: Link): void {
+    this.#maxStreams = link.session.maxConcurrentStreams
+    this.serve()
+  }
+
   /** A link may have room again: whoever waits gets it. */
   serve(): void {
     while (this.#pending.length > 0) {
@@ -224,6 +233,9 @@ export class Links implements Supply, Dialer {
 
   #keep(connection: Connection, epoch: number): void {
     const link = new Link(this, connection, epoch)
+    // Until it says otherwise: more would only be refused.
+    const { session } = link
+    session.maxConcurrentStreams = Math.min(session.maxConcurrentStreams, this.#maxStreams)
     this.#all.add(link)
     this.#open.push(link)
     if (this.#isClosed) link.destroy()

@@ -223,7 +223,7 @@ export class Tunnel implements Dialer, Reacher, PumpEnd, Guest {
     endpoint.active++
     const { dialAs } = this.scope
     this.#dial =
-      endpoint.config.via === 'link'
+      endpoint.config.via === 'link' && !endpoint.isBulk
         ? new Connect(endpoint.links(dialAs), this)
         : new Dial(endpoint, dialAs, linkTcp, this)
   }
@@ -279,6 +279,7 @@ export class Tunnel implements Dialer, Reacher, PumpEnd, Guest {
     const { core, scope, endpoint } = this
     const bytesIn = (this.#upstream?.bytesOut ?? 0) - this.#ownBytes
     const bytesOut = this.#upstream?.bytesIn ?? 0
+    if (this.#pump !== null) endpoint?.carried(bytesIn + bytesOut)
     this.#recorder?.closed(cause?.flag ?? '', bytesIn, bytesOut)
     if (this.#live.settings.accessLog) {
       logTunnel(core, {
