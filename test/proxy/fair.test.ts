@@ -124,6 +124,7 @@ async function relay(t: TestContext, to: number): Promise<{ port: number; cut: (
 }
 
 test('links that break under load cost no request that can be sent again', async (t) => {
+  // Head and body in one write: an answer that has begun could not be asked for again.
   const app = http.createServer((_request, response) => setTimeout(() => response.end('ok'), 2))
   const instance = await new Instance(t, await listen(t, app), {}).start(authority)
   const between = await relay(t, instance.linkPort)
