@@ -34,6 +34,8 @@ export interface Channel {
   readonly hasKept: boolean
   /** Writes a copy of borrowed bytes. */
   copy(buffer: Buffer, start: number, end: number): boolean
+  /** The same, for one of several pieces that may come in this turn: they may leave together at its end. */
+  gather(buffer: Buffer, start: number, end: number): boolean
   /** Stops reading until as many calls of `release`. */
   hold(): void
   release(): void

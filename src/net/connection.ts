@@ -113,6 +113,13 @@ export class Connection implements Channel {
     return this.#outlet.copy(buffer, start, end)
   }
 
+  /** Writes a copy of borrowed bytes of which more may come in this turn. */
+  gather(buffer: Buffer, start: number, end: number): boolean {
+    if (this.isClosed || this.isFinished) return true
+    this.bytesOut += end - start
+    return this.#outlet.gather(buffer, start, end)
+  }
+
   get isBusy(): boolean {
     return this.#outlet.isBusy
   }

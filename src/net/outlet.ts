@@ -35,6 +35,9 @@ export const isDirect: boolean = major === 26 && minor! >= 10
 /** What may wait before the writer is asked to stop. One read is 64 KB: at less than a few of them, each would stop. Bytes. */
 const highWater = 262_144
 
+/** The largest piece that TLS hands out. */
+const recordBytes = 16_384
+
 export class Outlet {
   /** See `lend`. */
   hasKept: boolean
@@ -53,6 +56,8 @@ export class Outlet {
   /** The end of the queue: copies gather in tail[0, tailEnd). */
   #tail: Buffer | null
   #tailEnd: number
+  /** The queue waits for the end of the turn, not for a write. */
+  #isGathering: boolean
   #isHeld: boolean
   #isEnding: boolean
 
@@ -70,6 +75,7 @@ export class Outlet {
     this.#queueBlocks = []
     this.#tail = null
     this.#tailEnd = 0
+    this.#isGathering = false
     this.#isHeld = false
     this.#isEnding = false
     socket.on('drain', drained)
@@ -78,7 +84,7 @@ export class Outlet {
   /** Takes the buffer over. False: stop until drained. */
   write(buffer: Buffer): boolean {
     const socket = this.#socket
-    if (this.#pending !== null) {
+    if (this.isBusy) {
       this.#closeTail()
       this.#queue.push(buffer)
       this.#queued += buffer.length
@@ -97,7 +103,7 @@ export class Outlet {
   lend(buffer: Buffer): boolean {
     const socket = this.#socket
     this.hasKept = false
-    if (this.#pending !== null || !isDirect || socket.connecting || socket.writableLength > 0) {
+    if (this.isBusy || !isDirect || socket.connecting || socket.writableLength > 0) {
       return this.write(Buffer.from(buffer))
     }
     const handle = handleOf(socket)
@@ -112,7 +118,7 @@ export class Outlet {
     const bytes = end - start
     const socket = this.#socket
     if (bytes > blockBytes) return this.write(Buffer.from(buffer.subarray(start, end)))
-    if (this.#pending !== null) {
+    if (this.isBusy) {
       this.#append(buffer, start, end)
       return this.#isRoom()
     }
@@ -121,13 +127,42 @@ export class Outlet {
     }
     const handle = handleOf(socket)
     if (handle === null) return true
+    if (this.#isEncrypting) {
+      const view = buffer.subarray(start, end)
+      return !this.#waits(handle.writeBuffer(null, view), handle, view, bytes) || this.#isRoom()
+    }
     const block = takeBlock()
     buffer.copy(block, 0, start, end)
     const view = block.subarray(0, bytes)
     const waits = this.#waits(handle.writeBuffer(null, view), handle, view, bytes)
-    if (waits && !this.#isEncrypting) this.#lent.push(block)
+    if (waits) this.#lent.push(block)
     else giveBlock(block)
     return !waits || this.#isRoom()
+  }
+
+  /**
+   * Like `copy`, for one of several pieces that come in one turn: they leave together at its end, or when a block is full. TLS
+   * reads its 16 KB records one by one.
+   */
+  gather(buffer: Buffer, start: number, end: number): boolean {
+    const socket = this.#socket
+    const isGatherable = isDirect && !this.#isEncrypting && !socket.connecting && socket.writableLength === 0
+    if (!isGatherable || end - start > blockBytes || this.#pending !== null)
+      return this.copy(buffer, start, end)
+    this.#append(buffer, start, end)
+    if (!this.#isGathering) {
+      this.#isGathering = true
+      gatherUntilTurn(this)
+    } else if (this.#queued >= blockBytes - recordBytes) this.endOfTurn()
+    return this.#isRoom()
+  }
+
+  /** What was gathered leaves. */
+  endOfTurn(): void {
+    if (!this.#isGathering) return
+    this.#isGathering = false
+    const handle = handleOf(this.#socket)
+    if (handle !== null) this.#next(handle)
   }
 
   #append(buffer: Buffer, start: number, end: number): void {
@@ -148,7 +183,7 @@ export class Outlet {
 
   /** A write is under way: what comes now waits for it. */
   get isBusy(): boolean {
-    return this.#pending !== null
+    return this.#pending !== null || this.#isGathering
   }
 
   /** Tells when the write that is under way is over, as if it had been told to stop. */
@@ -162,7 +197,7 @@ export class Outlet {
 
   /** Sends our end after what was written. */
   end(): void {
-    if (this.#pending === null) this.#socket.end()
+    if (!this.isBusy) this.#socket.end()
     else this.#isEnding = true
   }
 
@@ -200,6 +235,11 @@ export class Outlet {
       socket.destroy(failure(status, ''))
       return
     }
+    this.#next(handle)
+  }
+
+  /** The queue may be written now, and after it what was waited for. */
+  #next(handle: Handle): void {
     this.#closeTail()
     const queue = this.#queue
     if (queue.length > 0) {
@@ -218,7 +258,7 @@ export class Outlet {
     }
     if (this.#isEnding) {
       this.#isEnding = false
-      socket.end()
+      this.#socket.end()
     } else if (this.#isHeld) {
       this.#isHeld = false
       this.#drained()
@@ -236,6 +276,20 @@ export class Outlet {
     this.#isHeld = true
     return false
   }
+}
+
+// Outlets that gather until the end of this turn.
+let gathering: Outlet[] = []
+
+function gatherUntilTurn(outlet: Outlet): void {
+  gathering.push(outlet)
+  if (gathering.length === 1) setImmediate(endTurn)
+}
+
+function endTurn(): void {
+  const outlets = gathering
+  gathering = []
+  for (const outlet of outlets) outlet.endOfTurn()
 }
 
 function complete(this: Pending, status: number): void {

@@ -9,28 +9,12 @@ export interface PumpEnd {
 /** TLS hands out its records one by one, at most 16 KB each: pieces of this size are gathered to leave in one write. */
 const leastPiece = 8192
 const mostPiece = 32_768
-const gatherBytes = 65_536
-const maxSpare = 16
-
-// Sides that have gathered something in this turn of the event loop, and places to gather in that nobody uses.
-let waiting: Side[] = []
-const spare: Buffer[] = []
-
-function flushAll(): void {
-  const sides = waiting
-  waiting = []
-  for (const side of sides) side.flush()
-}
-
 class Side implements Owner {
   readonly own: Channel
   readonly name: 'downstream' | 'upstream'
   readonly pump: Pump
   other: Side | null
   isHolding: boolean
-  /** What goes to the other side at the end of the turn: gathered[0, gatheredEnd). */
-  #gathered: Buffer | null
-  #gatheredEnd: number
 
   constructor(pump: Pump, own: Channel, name: 'downstream' | 'upstream') {
     this.pump = pump
@@ -38,34 +22,13 @@ class Side implements Owner {
     this.name = name
     this.other = null
     this.isHolding = false
-    this.#gathered = null
-    this.#gatheredEnd = 0
   }
 
   bytes(buffer: Buffer, start: number, end: number): void {
-    const bytes = end - start
-    if (this.#gatheredEnd + bytes > gatherBytes) this.flush()
-    if (this.#gathered === null && (bytes < leastPiece || bytes > mostPiece)) {
-      if (!this.other!.own.copy(buffer, start, end)) this.#holdOn()
-      return
-    }
-    if (this.#gathered === null) {
-      this.#gathered = spare.pop() ?? Buffer.allocUnsafeSlow(gatherBytes)
-      if (waiting.push(this) === 1) setImmediate(flushAll)
-    }
-    this.#gatheredEnd += buffer.copy(this.#gathered, this.#gatheredEnd, start, end)
-  }
-
-  /** Passes on what was gathered. */
-  flush(): void {
-    const gathered = this.#gathered
-    if (gathered === null) return
     const { own } = this.other!
-    const isRoom = own.lend(gathered.subarray(0, this.#gatheredEnd))
-    this.#gathered = null
-    this.#gatheredEnd = 0
-    if (!own.hasKept && spare.length < maxSpare) spare.push(gathered)
-    if (!isRoom) this.#holdOn()
+    const bytes = end - start
+    const isPiece = bytes >= leastPiece && bytes <= mostPiece
+    if (!(isPiece ? own.gather(buffer, start, end) : own.copy(buffer, start, end))) this.#holdOn()
   }
 
   #holdOn(): void {
@@ -75,7 +38,6 @@ class Side implements Owner {
   }
 
   ended(): void {
-    this.flush()
     this.other!.own.end()
   }
 
@@ -135,7 +97,6 @@ export class Pump {
 
   sideClosed(side: Side, error: Error | null): void {
     const other = side.other!
-    side.flush()
     const isInOrder = error === null && side.own.isEnded
     if (!isInOrder && this.#failed === null && this.#open === 2) {
       this.#failed = side.name

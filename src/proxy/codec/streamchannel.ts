@@ -60,6 +60,10 @@ export class StreamChannel implements Channel, StreamOwner {
     return false
   }
 
+  gather(buffer: Buffer, start: number, end: number): boolean {
+    return this.copy(buffer, start, end)
+  }
+
   get isBusy(): boolean {
     return false
   }

@@ -22,6 +22,7 @@ let scratch = Buffer.allocUnsafeSlow(32_768)
 const added = 4096
 /** Larger pieces of a body are not copied twice only to leave with what is before them. */
 const gatherLimit = 16_384
+const pieceBytes = 8192
 
 // A head whose body may come within the same turn waits in scratch, so that both leave in one write: of one connection at a
 // time, from the start.
@@ -125,7 +126,10 @@ export function writeData(
   const bytes = to - from
   if (waiting !== connection || bytes > gatherLimit || waitingBytes + bytes + 16 > scratch.length) {
     if (waiting === connection) flushWaiting()
-    return isChunked ? connection.write(composeChunk(body, from, to)) : connection.copy(body, from, to)
+    // Pieces of this size are parts of something large: they leave together.
+    if (!isChunked)
+      return bytes < pieceBytes ? connection.copy(body, from, to) : connection.gather(body, from, to)
+    return connection.write(composeChunk(body, from, to))
   }
   if (isChunked) waitingBytes = put(`${bytes.toString(16)}\r\n`, waitingBytes)
   waitingBytes += body.copy(scratch, waitingBytes, from, to)
