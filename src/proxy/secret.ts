@@ -5,8 +5,8 @@ import { MeshError, reason } from '../errors.ts'
 import { peerSpiffe } from '../pki/spiffe.ts'
 import type { Secrets } from '../snapshot/types.ts'
 
-/** Ours is the first; the other is what peers of other makes begin with. */
-export const groups = 'P-256:X25519'
+/** Ours is the first; the others are what peers of other makes begin with, or insist on (ztunnels under a post-quantum policy). */
+export const groups = 'P-256:X25519:X25519MLKEM768'
 
 interface Held {
   readonly chain: string

@@ -124,6 +124,17 @@ test('a server that speaks first is heard at once, whatever names the port', asy
   }
 })
 
+test('every group of keys that ztunnels begin with is taken at once, with and without a server name', async (t) => {
+  const instance = await start(t, echoOnEnd(), { protocol: 'tcp' })
+  for (const ecdhCurve of ['X25519:P-256:P-384', 'P-256:P-384', 'X25519MLKEM768', 'X25519MLKEM768:X25519']) {
+    for (const servername of ['', serverName('web', 'default', 8080)]) {
+      const { session } = await ztunnel(t, instance, { ecdhCurve, servername })
+      const { status } = await connect(session, `10.1.2.3:${instance.appPort}`)
+      assert.equal(status, 200, `${ecdhCurve} ${servername}`)
+    }
+  }
+})
+
 test('200 comes after the application has accepted; where it does not, 503 with the reason', async (t) => {
   const gone = net.createServer()
   const instance = await start(t, gone, { protocol: 'tcp' })
@@ -146,7 +157,6 @@ test('ports that are no service’s, or another service’s than the link is for
   two(instance)
   const named = await ztunnel(t, instance, {
     servername: serverName('web', 'default', 8080),
-    ecdhCurve: 'P-256',
   })
   assert.equal(named.shown, webId)
   assert.equal((await connect(named.session, '127.0.0.1:3306')).status, 404)
