@@ -16,6 +16,7 @@ import {
   webId,
 } from './hops.ts'
 import type { Calls } from './hops.ts'
+import { Load } from './load.ts'
 
 const authority = new Authority()
 
@@ -25,46 +26,6 @@ async function start(t: TestContext, text = 'hello'): Promise<Instance> {
     request.on('end', () => response.end(text))
   })
   return new Instance(t, await listen(t, app), { version: text }).start(authority)
-}
-
-/** Callers that never stop, until told; counts what came back. */
-class Load {
-  readonly statuses = new Map<number | string, number>()
-  done = 0
-  #stop = false
-  #loops: Promise<void>[]
-
-  constructor(t: TestContext, port: number, loops = 8) {
-    const agent = new http.Agent({ keepAlive: true })
-    t.after(() => agent.destroy())
-    this.#loops = Array.from({ length: loops }, () => this.#loop(port, agent))
-  }
-
-  async stop(): Promise<void> {
-    this.#stop = true
-    await Promise.all(this.#loops)
-  }
-
-  async more(requests: number): Promise<void> {
-    const end = this.done + requests
-    await eventually(() => this.done >= end, 'more requests')
-  }
-
-  async #loop(port: number, agent: http.Agent): Promise<void> {
-    while (!this.#stop) {
-      const status = await new Promise<number | string>((resolve) => {
-        const request = http.request({ host: '127.0.0.1', port, agent, method: 'POST' }, (response) => {
-          response.resume()
-          response.on('end', () => resolve(response.statusCode ?? 0))
-          response.on('error', (error) => resolve(error.message))
-        })
-        request.on('error', (error) => resolve(error.message))
-        request.end('body')
-      })
-      this.statuses.set(status, (this.statuses.get(status) ?? 0) + 1)
-      this.done++
-    }
-  }
 }
 
 const to = (...instances: Instance[]): Calls => ({

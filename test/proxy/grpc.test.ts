@@ -266,6 +266,26 @@ test('a dead application behind its live proxy costs no call', async (t) => {
   assert.equal(bad.lines[0]!.flags, 'UF')
 })
 
+test('a server that lets its connections grow old costs no call', async (t) => {
+  const app = await new App({
+    'grpc.max_connection_age_ms': 150,
+    'grpc.max_connection_age_grace_ms': 1000,
+  }).start(t)
+  const way = await wayTo(t, app.port, { protocol: 'grpc' })
+  const client = clientTo(t, way.port)
+  let calls = 0
+  const until = performance.now() + 800
+  const user = async (): Promise<void> => {
+    while (performance.now() < until) {
+      assert.equal((await unary(client, 'Unary', 'x')).code, 0)
+      calls++
+    }
+  }
+  await Promise.all(Array.from({ length: 20 }, user))
+  assert.equal(app.calls, calls)
+  assert.ok(calls > 100, `${calls} calls`)
+})
+
 test('calls are logged and counted as Istio does', async (t) => {
   const { way, client } = await wayToGrpc(t)
   await unary(client, 'Unary', 'x')

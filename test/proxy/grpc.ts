@@ -22,7 +22,7 @@ const service: grpc.ServiceDefinition = {
 
 /** Answers every kind of call, and notes what it was told. */
 export class App {
-  readonly server = new grpc.Server({ 'grpc.max_receive_message_length': -1 })
+  readonly server: grpc.Server
   /** Metadata of the last call. */
   seen = new grpc.Metadata()
   deadline = 0
@@ -30,7 +30,8 @@ export class App {
   cancelled = 0
   port = 0
 
-  constructor() {
+  constructor(options: grpc.ServerOptions = {}) {
+    this.server = new grpc.Server({ 'grpc.max_receive_message_length': -1, ...options })
     const note = (call: { metadata: grpc.Metadata }): void => {
       this.calls++
       this.seen = call.metadata

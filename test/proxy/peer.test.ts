@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import http2 from 'node:http2'
 import { test } from 'node:test'
 import type { TestContext } from 'node:test'
+import { FakeClock } from '../../src/clock.ts'
 import type { Endpoint } from '../../src/snapshot/types.ts'
 import { Authority, Caller, Client, eventually, listen, webId } from './hops.ts'
 import type { Calls } from './hops.ts'
@@ -21,7 +22,12 @@ interface Peer {
 
 type Answer = (stream: http2.ServerHttp2Stream, turn: number) => void
 
-async function peer(t: TestContext, port: number, answer: Answer): Promise<Peer> {
+async function peer(
+  t: TestContext,
+  port: number,
+  answer: Answer,
+  settings: http2.Settings = {},
+): Promise<Peer> {
   const { chain, key } = authority.leaf(webId)
   const server = http2.createSecureServer({
     cert: chain,
@@ -30,6 +36,7 @@ async function peer(t: TestContext, port: number, answer: Answer): Promise<Peer>
     requestCert: true,
     rejectUnauthorized: true,
     minVersion: 'TLSv1.3',
+    settings,
   })
   const asked: http2.IncomingHttpHeaders[] = []
   const bytes: number[] = []
@@ -172,4 +179,51 @@ test('a caller that goes away meanwhile leaves no stream behind', async (t) => {
   client.socket.resetAndDestroy()
   await eventually(() => code === http2.constants.NGHTTP2_CANCEL, 'the stream to be given up')
   assert.equal(caller.engine.endpoints()[0]?.active, 0)
+})
+
+test('when a link is full another one is made, and room that comes free is used', async (t) => {
+  const one = await peer(t, 1111, grant, { maxConcurrentStreams: 2 })
+  const caller = await calling(t, [one])
+  const first = await new Client(t, caller.port).untilText('welcome')
+  const more = [1, 2, 3, 4].map(() => new Client(t, caller.port))
+  await Promise.all(more.map((client) => client.untilText('welcome')))
+  assert.equal(one.sessions, 3)
+  for (const { socket } of [first, ...more]) socket.resetAndDestroy()
+  await eventually(() => caller.engine.endpoints()[0]?.active === 0, 'all to end')
+  const again = [1, 2, 3, 4, 5].map(() => new Client(t, caller.port))
+  await Promise.all(again.map((client) => client.untilText('welcome')))
+  assert.equal(one.sessions, 3)
+})
+
+test('an application that speaks HTTP/2 is not pinged: servers of gRPC take that for an attack', async (t) => {
+  const clock = new FakeClock(Date.now())
+  let pings = 0
+  let streams = 0
+  const app = http2.createServer()
+  app.on('session', (session) => session.on('ping', () => pings++))
+  app.on('stream', (stream: http2.ServerHttp2Stream) => {
+    streams++
+    stream.respond({ ':status': 200 })
+    stream.write('begun ')
+    stream.once('data', () => stream.end('done'))
+  })
+  const port = await listen(t, app)
+  const caller = await new Caller(t, clock).start(authority, {
+    protocol: 'http2',
+    subsets: [
+      {
+        name: '',
+        weight: 1,
+        endpoints: [
+          { address: '127.0.0.1', port, host: 'vm', version: 'v1', weight: 1, via: 'plain', linkPort: 0 },
+        ],
+      },
+    ],
+  })
+  const client = new Client(t, caller.port)
+  client.send('POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 2\r\n\r\n')
+  await client.untilText('begun')
+  for (let i = 0; i < 8; i++) clock.advance(5000)
+  await client.send('ok').untilText('done')
+  assert.deepEqual([pings, streams], [0, 1])
 })

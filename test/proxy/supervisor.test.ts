@@ -12,7 +12,8 @@ import { makeLog } from '../../src/log.ts'
 import { bindSocket } from '../../src/proxy/sockets.ts'
 import { Supervisor } from '../../src/proxy/supervisor.ts'
 import type { SupervisorOptions } from '../../src/proxy/supervisor.ts'
-import type { Snapshot } from '../../src/snapshot/types.ts'
+import { diff } from '../../src/snapshot/change.ts'
+import type { Push, Snapshot } from '../../src/snapshot/types.ts'
 import { emptySnapshot } from './snapshots.ts'
 
 const standin = join(import.meta.dirname, 'standin.ts')
@@ -102,6 +103,65 @@ test('a snapshot that only some workers take is taken back from those', async (t
   assert.equal(reply.type, 'rejected')
   for (let i = 0; i < 30; i++) assert.equal((await call(port))[1], good.hash)
   assert.equal(supervisor.live, 3)
+})
+
+/** What makes `next` of `base`, as the agent sends it. */
+function patching(base: Snapshot, next: Snapshot): Push {
+  return { type: 'patch', base: base.hash, hash: next.hash, change: diff(base, next)! }
+}
+
+test('a patch is applied by all workers, and those that start later get the whole', async (t) => {
+  const { supervisor, port } = start(t, 2)
+  const [one, two] = [emptySnapshot('one'), emptySnapshot('two')]
+  await supervisor.handle({ type: 'snapshot', snapshot: one })
+  await until(() => supervisor.live === 2)
+  assert.deepEqual(await supervisor.handle(patching(one, two)), { type: 'applied', hash: two.hash })
+  assert.deepEqual(supervisor.snapshot, two)
+  await call(port, 'crash')
+  await until(() => supervisor.live === 1)
+  // A patch while a worker is missing: its successor begins with all that came meanwhile.
+  const three = emptySnapshot('three')
+  assert.equal((await supervisor.handle(patching(two, three))).type, 'applied')
+  await until(() => supervisor.live === 2)
+  for (let i = 0; i < 20; i++) assert.equal((await call(port))[1], three.hash)
+})
+
+test('a patch for another snapshot, or that gives another, asks for the whole and changes nothing', async (t) => {
+  const { supervisor, port } = start(t, 1)
+  const [one, two, three] = [emptySnapshot('one'), emptySnapshot('two'), emptySnapshot('three')]
+  assert.deepEqual(await supervisor.handle(patching(one, two)), { type: 'mismatch', hash: '' })
+  await supervisor.handle({ type: 'snapshot', snapshot: one })
+  for (const push of [
+    patching(two, three),
+    { ...patching(one, two), hash: three.hash },
+    { type: 'patch', base: one.hash, hash: two.hash, change: { lists: { host: [] } } },
+  ] as Push[]) {
+    assert.deepEqual(await supervisor.handle(push), { type: 'mismatch', hash: one.hash })
+    assert.equal((await call(port))[1], one.hash)
+  }
+  assert.equal((await supervisor.handle(patching(one, two))).type, 'applied')
+})
+
+test('a patch that a worker refuses, crashes over or takes alone leaves all with what was before', async (t) => {
+  const { supervisor, port } = start(t, 3)
+  const dir = mkdtempSync(join(tmpdir(), 'first-'))
+  t.after(() => rmSync(dir, { recursive: true }))
+  const good = emptySnapshot('good')
+  await supervisor.handle({ type: 'snapshot', snapshot: good })
+  for (const bad of [
+    emptySnapshot('refuse'),
+    emptySnapshot('first-only', { mesh: join(dir, 'first') }),
+    emptySnapshot('crash'),
+  ]) {
+    await until(() => supervisor.live === 3)
+    assert.equal((await supervisor.handle(patching(good, bad))).type, 'rejected')
+    assert.deepEqual(supervisor.snapshot, good)
+    await until(() => supervisor.live === 3)
+    for (let i = 0; i < 10; i++) assert.equal((await call(port))[1], good.hash)
+  }
+  const next = emptySnapshot('next')
+  assert.equal((await supervisor.handle(patching(good, next))).type, 'applied')
+  for (let i = 0; i < 10; i++) assert.equal((await call(port))[1], next.hash)
 })
 
 test('content that does not match its hash, and other schemas, reach no worker', async (t) => {

@@ -15,7 +15,7 @@ import type { Supply } from './supply.ts'
 /** How long an endpoint stays unused after failed connects: the first time, and at most. */
 const suspicion = { base: 1000, max: 30_000 }
 
-/** From so many bytes per connection on, opaque ones get connections of their own: see docs/decisions/011. */
+/** From so many bytes per connection on, opaque ones get connections of their own: see docs/decisions/012. */
 const bulkBytes = 16_000_000
 /** More than this one connection does not count for, so that a single large one is soon forgotten. */
 const maxCarried = 64_000_000
