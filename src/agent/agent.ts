@@ -11,6 +11,7 @@ import { listens } from '../model/service.ts'
 import type { Paths } from '../paths.ts'
 import { connectRegistry } from '../registry/client.ts'
 import type { HostReport, MachineFacts, Registry } from '../registry/registry.ts'
+import type { Snapshot } from '../snapshot/types.ts'
 import { version } from '../version.ts'
 import { Capture } from './capture.ts'
 import { Checks, type CheckOptions } from './checks.ts'
@@ -62,7 +63,8 @@ export class Agent implements Answers {
   #view: View | null = null
   #problems: readonly CompileProblem[] = []
   #machine: MachineFacts | null = null
-  #wanted = ''
+  /** What the proxy is to run. */
+  #snapshot: Snapshot | null = null
   #checked = false
   #stopped = false
   #socket: { close(): void } | null = null
@@ -188,7 +190,7 @@ export class Agent implements Answers {
       certificates: this.#identity
         .leafs()
         .map(({ spiffe, notBefore, notAfter }) => ({ spiffe, notBefore, notAfter })),
-      proxy: { snapshot: this.#link.inForce, wanted: this.#wanted },
+      proxy: { snapshot: this.#link.inForce, wanted: this.#snapshot?.hash ?? '' },
     }
   }
 
@@ -249,20 +251,23 @@ export class Agent implements Answers {
     // Before the first checks the host's own instances would all be left out.
     if (view === null || !this.#checked || this.#stopped) return
     const { config, log } = this.#options
-    const { snapshot, problems } = compile({
-      config,
-      local: this.#checks
-        .health()
-        .map(({ id, address, status }) => ({ id, address, healthy: status !== 'critical' })),
-      resources: view.resources,
-      instances: instancesOf(view),
-      vips: view.vips,
-    })
+    const { snapshot, problems } = compile(
+      {
+        config,
+        local: this.#checks
+          .health()
+          .map(({ id, address, status }) => ({ id, address, healthy: status !== 'critical' })),
+        resources: view.resources,
+        instances: instancesOf(view),
+        vips: view.vips,
+      },
+      this.#snapshot,
+    )
     if (JSON.stringify(problems) !== JSON.stringify(this.#problems)) {
       for (const { where, message } of problems) log.warn({ where }, message)
     }
     this.#problems = problems
-    this.#wanted = snapshot.hash
+    this.#snapshot = snapshot
     this.#link.setSnapshot(snapshot)
     this.#reporter.changed()
   }

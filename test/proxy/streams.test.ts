@@ -1,8 +1,11 @@
 // Streams at their limits: peers that take few, refuse some, go away, or say more than fits.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import http from 'node:http'
 import http2 from 'node:http2'
+import net from 'node:net'
 import { test } from 'node:test'
+import { FakeClock } from '../../src/clock.ts'
 import { Client, eventually } from './hops.ts'
 import { ask, answerOf, session2, wayTo } from './way.ts'
 
@@ -33,6 +36,33 @@ test('an application that takes two streams at a time gets two at a time, and no
   assert.ok(most <= 2, `${most} at a time`)
   assert.ok(sessions.size <= 17, `${sessions.size} connections`)
 })
+
+for (const [name, app] of Object.entries({
+  'hangs up': () => net.createServer((socket) => socket.on('data', () => socket.destroy())),
+  'speaks HTTP/1.1': () => http.createServer((_request, response) => response.end('no')),
+  'says nothing': () => net.createServer((socket) => socket.resume()),
+})) {
+  test(`an application that ${name} where it should speak HTTP/2 is not waited for`, async (t) => {
+    const clock = new FakeClock(Date.now())
+    let connections = 0
+    const server = app()
+    server.on('connection', () => connections++)
+    const way = await wayTo(t, server, { protocol: 'http2', instance: { clock } })
+    const client = new Client(t, way.port)
+    client.send('GET / HTTP/1.1\r\nHost: web\r\n\r\n')
+    // What it may send is only known when the application has said so.
+    const upgrade = new Client(t, way.port)
+    upgrade.send('GET / HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n')
+    await eventually(() => connections > 0, 'a connection')
+    const passing = setInterval(() => clock.advance(1000), 20)
+    t.after(() => clearInterval(passing))
+    for (const each of [client, upgrade]) {
+      await each.untilText('the application does not speak HTTP/2')
+      assert.match(each.text, /^HTTP\/1\.1 502 /)
+    }
+    assert.ok(connections <= 3, `${connections} connections`)
+  })
+}
 
 test('what an application refuses unread is sent again, whatever its method', async (t) => {
   let refused = 0

@@ -10,7 +10,7 @@ import { causes } from '../chain/reply.ts'
 import type { Cause } from '../chain/reply.ts'
 import { Carrier, silence } from '../codec/carrier.ts'
 import type { CarrierUser } from '../codec/carrier.ts'
-import { Client2 } from '../codec/client2.ts'
+import { Client2, noHttp2 } from '../codec/client2.ts'
 import type { Line } from '../codec/client2.ts'
 import { describe, isHandshakeAlert } from './dial.ts'
 import type { Links } from './links.ts'
@@ -97,10 +97,14 @@ export class Link implements CarrierUser, Line, Expiring {
 
   closing(error: Error | null): void {
     this.links.endpoint.core.wheel.cancel(this.#look)
-    this.links.gone(this)
     if (this.failure === '') this.failure = describe(error)
+    if (!this.session.isSettled && !this.isLink) {
+      this.cause = causes.protocol
+      this.failure = noHttp2
+    }
     // An alert before anything else: the peer's TLS never took a request in.
     if (!this.session.isSettled && isHandshakeAlert(error)) this.cause = causes.connectFailure
+    this.links.gone(this)
   }
 
   #settle = (): void => {
@@ -115,6 +119,11 @@ export class Link implements CarrierUser, Line, Expiring {
     const { now } = wheel
     const lateness = now - this.#look.at
     wheel.arm(this.#look, silence)
+    // Whoever speaks HTTP/2 says so at once; what he says may lie unread only if we are late ourselves.
+    if (!this.isLink && !this.session.isSettled && lateness < silence) {
+      this.destroy()
+      return
+    }
     if (this.session.openStreams === 0) {
       if (now - this.#lastUsed >= idleTimeout) this.close()
       return

@@ -179,10 +179,21 @@ export class Links implements Supply, Dialer {
   /** A link is gone. */
   gone(link: Link): void {
     this.#all.delete(link)
+    if (!link.session.isSettled) this.#giveUp(link)
     this.retired(link)
   }
 
   // --- inside
+
+  /** The peer never said what it takes: who waits to hear that would wait for the next connection in vain, too. */
+  #giveUp(link: Link): void {
+    const waiting = this.#pending.filter((x) => x.upgrade !== '')
+    this.#pending = this.#pending.filter((x) => x.upgrade === '')
+    for (const x of waiting) {
+      x.waitsAt = null
+      connectFailed(x, link.cause, link.failure)
+    }
+  }
 
   #begin(x: Exchange): boolean {
     const link = this.#pick(x.upgrade !== '')

@@ -104,7 +104,7 @@ export class Client1 implements Upstream, Owner {
   }
 
   letGo(x: Exchange, isWhole: boolean): void {
-    if (!isWhole || !head.keepAlive || !x.requestDone) return
+    if (!isWhole || !this.#keepAlive || !x.requestDone || this.connection.isEnded) return
     this.#x = null
     this.pool.release(this)
   }

@@ -12,6 +12,9 @@ import type { Cause } from '../chain/reply.ts'
 import { StreamChannel } from './streamchannel.ts'
 import { pairFields, writeRequest } from './write2.ts'
 
+/** An application ended the connection before it said anything of HTTP/2, or said something else. */
+export const noHttp2 = 'the application does not speak HTTP/2'
+
 const nothing = Buffer.alloc(0)
 
 /** What a stream's connection tells of itself. */
@@ -141,8 +144,7 @@ export class Client2 implements Upstream, StreamOwner {
     this.#x = null
     this.#line.streamOver()
     const { cause, failure, session, isLink } = this.#line
-    if (!session.isSettled && !isLink)
-      broken(x, this, causes.protocol, 'the application does not speak HTTP/2')
+    if (!session.isSettled && !isLink) broken(x, this, causes.protocol, noHttp2)
     else if (isUnprocessed && !this.hasBytes) unprocessed(x, codeName(code))
     else if (code === Code.gone) broken(x, this, cause, failure)
     else broken(x, this, code === Code.protocolError ? causes.protocol : causes.reset, codeName(code))
