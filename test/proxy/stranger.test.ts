@@ -1,5 +1,4 @@
 // Peers of the link who have proved nothing: they are told why they are refused, and hold nothing.
-import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import http from 'node:http'
 import http2 from 'node:http2'
