@@ -2,6 +2,7 @@
 import { constants } from 'node:crypto'
 import net from 'node:net'
 import tls from 'node:tls'
+import { nobody } from '../../net/channel.ts'
 import { Connection } from '../../net/connection.ts'
 import { Strangers } from '../../net/strangers.ts'
 import { reason } from '../../errors.ts'
@@ -15,7 +16,6 @@ import { Recent } from '../recent.ts'
 import { groups, identify } from '../secret.ts'
 import type { Guests } from './guests.ts'
 import { openTunnel } from './hbone.ts'
-import { nobody } from './refuse.ts'
 import { Tunnel } from './tunnel.ts'
 
 const handshakeTimeout = 10_000
