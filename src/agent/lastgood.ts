@@ -11,6 +11,8 @@ import type { Secrets, Snapshot } from '../snapshot/types.ts'
 
 /** Changes that the running proxy has are written at once, but no more often than this: a thousand at a time cost one file. */
 const everyMs = 1000
+/** After a disk that was full, say. */
+const againMs = 10_000
 /** Roughly so much is turned into text at a time, and the event loop seen to in between. Characters. */
 const pieceSize = 64 * 1024
 
@@ -25,8 +27,11 @@ export class LastGood {
   /** What the proxy accepted last, put back when it rejects what is there; text: as it was found. */
   #good: Snapshot | string | null = null
   #isRead = false
+  #isStopped = false
   /** Hash of what is in snapshot.json, secrets as they are in secrets.json; '': not known. */
   #saved = { snapshot: '', secrets: '' }
+  /** Hash of what snapshot.json will hold when all that has begun is over. */
+  #coming = ''
   #soon: Timer | null = null
   /** Before then nothing is written that the proxy has already. Monotonic. */
   #notBefore = 0
@@ -47,6 +52,10 @@ export class LastGood {
 
   /** Before it is pushed, so that a proxy that starts at any moment finds what it needs. */
   put(snapshot: Snapshot): Promise<void> {
+    // It is newer than what was to be saved in a moment.
+    this.#soon?.cancel()
+    this.#soon = null
+    this.#coming = snapshot.hash
     return this.#inTurn(() => this.#put(snapshot))
   }
 
@@ -55,7 +64,7 @@ export class LastGood {
     const { clock } = this.#options
     this.#good = snapshot
     this.#isRead = true
-    if (this.#saved.snapshot === snapshot.hash || this.#soon !== null) return
+    if (this.#soon !== null || this.#coming === snapshot.hash) return
     const wait = this.#notBefore - clock.monotonic()
     if (wait <= 0) void this.#putGood()
     else this.#soon = clock.after(wait, () => void this.flush())
@@ -66,7 +75,7 @@ export class LastGood {
     return this.#inTurn(async () => {
       if (this.#good === null || this.#saved.snapshot !== hash) return
       await this.#write('snapshot.json', typeof this.#good === 'string' ? [this.#good] : piecesOf(this.#good))
-      this.#saved.snapshot = typeof this.#good === 'string' ? '' : this.#good.hash
+      this.#saved.snapshot = this.#coming = typeof this.#good === 'string' ? '' : this.#good.hash
     })
   }
 
@@ -78,12 +87,20 @@ export class LastGood {
     await this.#putGood()
   }
 
+  /** Saves what is still to be saved, and is done. */
+  stop(): Promise<void> {
+    this.#isStopped = true
+    return this.flush()
+  }
+
   async #putGood(): Promise<void> {
+    const { clock, log } = this.#options
     const good = this.#good
-    this.#notBefore = this.#options.clock.monotonic() + everyMs
+    this.#notBefore = clock.monotonic() + everyMs
     if (good === null || typeof good === 'string') return
     await this.put(good).catch((error: unknown) => {
-      this.#options.log.error({ error: reason(error) }, "the proxy's state was not saved")
+      log.error({ error: reason(error) }, "the proxy's state was not saved")
+      if (!this.#isStopped) this.#soon ??= clock.after(againMs, () => void this.flush())
     })
   }
 

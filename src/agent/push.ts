@@ -90,7 +90,7 @@ export class ProxyLink {
     this.#timer?.cancel()
     this.#connection?.close()
     await this.#turn
-    await this.#disk.flush()
+    await this.#disk.stop()
   }
 
   /** Saves and pushes once, for a verb that runs while the agent is down. */

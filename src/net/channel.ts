@@ -12,6 +12,14 @@ export interface Owner {
   closed(error: Error | null): void
 }
 
+/** The owner of a connection that has none yet, or is only waiting to be over. */
+export const nobody: Owner = {
+  bytes() {},
+  ended() {},
+  drained() {},
+  closed() {},
+}
+
 export interface Channel {
   owner: Owner
   readonly bytesIn: number
@@ -41,8 +49,26 @@ export interface Channel {
   release(): void
   /** Sends our end after what was written. */
   end(): void
+  /**
+   * Ends both ways at once, where all that was written has left; for peers who have said that they send no more: what they
+   * send all the same resets them. The owner has heard `closed` on return. False: not here, nothing has happened.
+   */
+  close(): boolean
   /** Throws away what was not sent; the owner hears `closed` later. */
   destroy(): void
   /** Ends in disorder, so that a peer that still writes learns of it. */
   abort(): void
+}
+
+/** Whom a connection connects, while it is open. */
+export interface Ends {
+  readonly remoteAddress?: string | undefined
+  readonly remotePort?: number | undefined
+  readonly localAddress?: string | undefined
+  readonly localPort?: number | undefined
+}
+
+/** A connection that was taken from a listening socket. */
+export interface Accepted extends Channel {
+  readonly socket: Ends
 }

@@ -2,14 +2,14 @@
 // without touching listeners. Reading goes into one buffer shared by all connections of the process where Node lets us:
 // no allocation per read.
 import type net from 'node:net'
-import type { Channel, Owner } from './channel.ts'
+import type { Accepted, Owner } from './channel.ts'
 import { Outlet } from './outlet.ts'
 import { beginRead, endRead } from './turn.ts'
 
 const readBytes = 65536
 
 // Borrowed by every connection in turn: between two reads nobody may look into it.
-const shared = Buffer.allocUnsafeSlow(readBytes)
+export const shared = Buffer.allocUnsafeSlow(readBytes)
 
 /** The `onread` option for net.connect and tls.connect; `attach` then gives it its connection. */
 export class Reading {
@@ -31,7 +31,7 @@ interface UserBuffer {
   readonly useUserBuffer?: (buffer: Buffer) => void
 }
 
-export class Connection implements Channel {
+export class Connection implements Accepted {
   readonly socket: net.Socket
   owner: Owner
   bytesIn: number
@@ -57,7 +57,9 @@ export class Connection implements Channel {
     this.isClosed = false
     this.isEnded = false
     this.isFinished = false
-    this.#outlet = new Outlet(socket, () => this.owner.drained())
+    const drained = (): void => this.owner.drained()
+    this.#outlet = new Outlet(socket, drained)
+    socket.on('drain', drained)
     this.#holds = 0
     this.#error = null
     if (reading !== null) reading.connection = this
@@ -149,6 +151,11 @@ export class Connection implements Channel {
     if (this.isFinished) return
     this.isFinished = true
     this.#outlet.end()
+  }
+
+  /** Node's socket has no such end. */
+  close(): boolean {
+    return false
   }
 
   /** Throws away what was not sent; the owner hears `closed` later. */

@@ -1,7 +1,6 @@
 // The writing half of a socket. Node's Writable costs more CPU than the encryption of what it carries: state machine,
 // callbacks and a tick of its own per write. On runtimes whose handles are known, bytes go to the handle itself, and
 // what it cannot take at once waits here; on others everything goes through the socket.
-import type net from 'node:net'
 import { getSystemErrorName } from 'node:util'
 import { blockBytes, giveBlock, takeBlock } from './block.ts'
 
@@ -22,9 +21,21 @@ interface Pending {
 /** 0: written; negative: failed; else it goes on. */
 type Written = number | Pending
 
-interface Handle {
+export interface Handle {
   writeBuffer(request: null, bytes: Buffer): Written
   writev(request: null, chunks: Buffer[], allBuffers: true): Written
+}
+
+/** What an outlet needs of a socket: its handle, and what to do where that is not enough. */
+export interface Way {
+  readonly connecting: boolean
+  readonly destroyed: boolean
+  readonly writableLength: number
+  readonly writableNeedDrain: boolean
+  write(buffer: Buffer): boolean
+  /** Sends our end. */
+  end(): void
+  destroy(error?: Error): void
 }
 
 // Handles have taken `null` for the request since Node 26; older ones abort. Nothing can be probed without a write, so
@@ -43,7 +54,7 @@ export class Outlet {
   hasKept: boolean
   /** TLS has encrypted what it is given before it returns, whenever that leaves. */
   readonly #isEncrypting: boolean
-  readonly #socket: net.Socket
+  readonly #socket: Way
   readonly #drained: () => void
   #pending: Pending | null
   #pendingBytes: number
@@ -61,8 +72,8 @@ export class Outlet {
   #isHeld: boolean
   #isEnding: boolean
 
-  /** `drained` is called when a writer that was told to stop may go on. */
-  constructor(socket: net.Socket, drained: () => void) {
+  /** `drained` is called when a writer that was told to stop may go on; not for what the socket itself has taken. */
+  constructor(socket: Way, drained: () => void) {
     this.hasKept = false
     this.#isEncrypting = 'encrypted' in socket
     this.#socket = socket
@@ -78,7 +89,6 @@ export class Outlet {
     this.#isGathering = false
     this.#isHeld = false
     this.#isEnding = false
-    socket.on('drain', drained)
   }
 
   /** Takes the buffer over. False: stop until drained. */
@@ -297,7 +307,7 @@ function complete(this: Pending, status: number): void {
 }
 
 /** Null where the socket is closed or about to be. */
-function handleOf(socket: net.Socket): Handle | null {
+function handleOf(socket: Way): Handle | null {
   if (socket.destroyed) return null
   return (socket as unknown as { _handle: Handle | null })._handle
 }

@@ -6,6 +6,10 @@ import { MeshError, reason } from '../errors.ts'
 import type { Clock } from '../clock.ts'
 import type { Log } from '../log.ts'
 import type { Address } from '../net/addr.ts'
+import { nobody } from '../net/channel.ts'
+import type { Accepted, Ends } from '../net/channel.ts'
+import { Connection } from '../net/connection.ts'
+import { acceptHandles } from '../net/incoming.ts'
 import { Wheel } from '../net/wheel.ts'
 import { patch } from '../snapshot/change.ts'
 import type { Change } from '../snapshot/change.ts'
@@ -29,7 +33,7 @@ export interface EngineOptions {
   readonly stats: Stats
   readonly accessLog: Sink
   /** Where a captured connection was meant to go; null: it was not captured. See listener/origdst.ts. */
-  readonly originalDestination: (socket: net.Socket) => Address | null
+  readonly originalDestination: (socket: Ends) => Address | null
   /** A connection was taken from a listening socket. */
   readonly onTaken?: () => void
 }
@@ -104,19 +108,19 @@ export class Engine {
   /** `capturePort`: the identity's port in the snapshot, where it is not the bound one. */
   async listenOutbound(on: ListenOn, capturePort?: number): Promise<Listening> {
     let port = capturePort ?? 0
-    const server = this.#plainServer((socket) => {
-      acceptOutbound(this.#core, this.#guests, socket, this.#options.originalDestination(socket), port)
+    const listening = await this.#listenPlain(on, (connection) => {
+      const original = this.#options.originalDestination(connection.socket)
+      acceptOutbound(this.#core, this.#guests, connection, original, port)
     })
-    const listening = await this.#listen(server, on)
     if (capturePort === undefined) port = listening.port
     return listening
   }
 
   async listenInbound(on: ListenOn): Promise<Listening> {
-    const server = this.#plainServer((socket) => {
-      acceptInbound(this.#core, this.#guests, socket, this.#options.originalDestination(socket))
+    return this.#listenPlain(on, (connection) => {
+      const original = this.#options.originalDestination(connection.socket)
+      acceptInbound(this.#core, this.#guests, connection, original)
     })
-    return this.#listen(server, on)
   }
 
   async listenLink(on: ListenOn): Promise<Listening> {
@@ -167,11 +171,18 @@ export class Engine {
     return this.#keep.health()
   }
 
-  #plainServer(accept: (socket: net.Socket) => void): net.Server {
-    return net.createServer(
+  async #listenPlain(on: ListenOn, accept: (connection: Accepted) => void): Promise<Listening> {
+    const server = net.createServer(
       { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 },
-      accept,
+      (socket) => accept(new Connection(socket, nobody, null)),
     )
+    const listening = await this.#listen(server, on)
+    const { onTaken } = this.#options
+    acceptHandles(server, (connection) => {
+      accept(connection)
+      onTaken?.()
+    })
+    return listening
   }
 
   #listen(server: net.Server | tls.Server, on: ListenOn): Promise<Listening> {

@@ -2,11 +2,12 @@
 import assert from 'node:assert/strict'
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
+import { LastGood } from '../../src/agent/lastgood.ts'
 import { ProxyLink } from '../../src/agent/push.ts'
-import { systemClock } from '../../src/clock.ts'
+import { FakeClock, systemClock } from '../../src/clock.ts'
 import { makeLog } from '../../src/log.ts'
 import { patch } from '../../src/snapshot/change.ts'
 import { snapshotHash } from '../../src/snapshot/hash.ts'
@@ -124,6 +125,44 @@ test('many changes are few files, and none is forgotten at the end', async () =>
   await proxy.link.stop()
   assert.equal(stored().host, 'number-99')
   assert.ok(inodes.size < 20, String(inodes.size))
+})
+
+test('what the proxy runs is what ends up on disk, whatever came between', async () => {
+  const clock = new FakeClock()
+  const disk = new LastGood({ folder: proxyState, clock, log: makeLog('test', 'silent') })
+  const [one, two, three] = [emptySnapshot('one'), emptySnapshot('two'), emptySnapshot('three')]
+  await disk.put(one)
+  disk.accepted(one)
+  // Back again while the other is being written.
+  disk.accepted(two)
+  disk.accepted(one)
+  clock.advance(2000)
+  await disk.flush()
+  assert.equal(stored().host, 'one')
+  // The proxy went away with a change that was still to be saved: what it is to find is newer.
+  disk.accepted(two)
+  await disk.flush()
+  disk.accepted(one)
+  await disk.put(three)
+  clock.advance(2000)
+  await disk.flush()
+  assert.equal(stored().host, 'three')
+  // It does not take it after all.
+  await disk.rejected(three)
+  assert.equal(stored().host, 'one')
+})
+
+test('a disk that takes nothing is tried again', async () => {
+  const clock = new FakeClock()
+  const folder = join(proxyState, 'gone')
+  const disk = new LastGood({ folder, clock, log: makeLog('test', 'silent') })
+  disk.accepted(emptySnapshot('one'))
+  await disk.flush()
+  mkdirSync(folder)
+  clock.advance(20_000)
+  await disk.flush()
+  assert.equal((JSON.parse(readFileSync(join(folder, 'snapshot.json'), 'utf8')) as Snapshot).host, 'one')
+  rmSync(folder, { recursive: true })
 })
 
 test('killed at any moment: what lies on disk is a whole snapshot, and what was half written goes', async () => {

@@ -5,6 +5,8 @@ import net from 'node:net'
 import { test } from 'node:test'
 import type { TestContext } from 'node:test'
 import * as grpc from '@grpc/grpc-js'
+import type { Headers } from '../../src/proxy/chain/ends.ts'
+import { isGrpc, statusIn, timeoutIn } from '../../src/proxy/filter/grpc.ts'
 import type { Protocol, RouteMatch } from '../../src/snapshot/types.ts'
 import { App, clientTo, collect, same, unary } from './grpc.ts'
 import { Caller, eventually, Instance, listen, shopId, webId } from './hops.ts'
@@ -264,6 +266,74 @@ test('a dead application behind its live proxy costs no call', async (t) => {
   assert.equal(app.calls, 20)
   await eventually(() => bad.lines.length === 1, 'the line of the dead one')
   assert.equal(bad.lines[0]!.flags, 'UF')
+})
+
+test('what is a call of gRPC, how long it may take, and what its trailers say', () => {
+  const says = (name: string, value: string | undefined): Headers =>
+    ({ get: (asked: string) => (asked === name ? value : undefined) }) as Headers
+  for (const [type, is] of [
+    ['application/grpc', true],
+    ['application/grpc+proto', true],
+    ['application/grpc;charset=utf-8', true],
+    ['application/grpc-web', false],
+    ['application/grpc-web+proto', false],
+    ['application/json', false],
+    [undefined, false],
+  ] as const) {
+    assert.equal(isGrpc(says('content-type', type)), is, String(type))
+  }
+  for (const [text, ms] of [
+    ['100m', 100],
+    ['1S', 1000],
+    ['2M', 120_000],
+    ['1H', 3_600_000],
+    ['1n', 1],
+    ['0m', 1],
+    ['1500u', 2],
+    ['99999999H', 0],
+    ['100000000m', 0],
+    ['-1S', 0],
+    ['1.5S', 0],
+    ['1s', 0],
+    ['S', 0],
+    [undefined, 0],
+  ] as const) {
+    assert.equal(timeoutIn(says('grpc-timeout', text)), ms, String(text))
+  }
+  for (const [text, status] of [
+    ['0', 0],
+    ['16', 16],
+    ['17', 2],
+    ['x', 2],
+    ['1.5', 2],
+    [undefined, -1],
+  ] as const) {
+    assert.equal(statusIn(says('grpc-status', text)), status, String(text))
+  }
+})
+
+test('instances that only fail their calls are ejected where the policy says so', async (t) => {
+  const failing = await new App().start(t)
+  const good = await new App().start(t)
+  const endpoints = []
+  for (const { port } of [failing, good]) {
+    endpoints.push((await new Instance(t, port, { protocol: 'grpc' }).start(authority)).endpoint())
+  }
+  const outlier = { consecutiveErrors: 3, baseEjection: 60_000, maxEjectionPercent: 50 }
+  const caller = await new Caller(t).start(authority, {
+    protocol: 'grpc',
+    subsets: [{ name: '', weight: 1, endpoints: [endpoints[0]!] }],
+    cluster: { outlier, balancer: 'round-robin' },
+  })
+  const client = clientTo(t, caller.port)
+  for (let i = 0; i < 3; i++) assert.equal((await unary(client, 'Fail', '14')).code, 14)
+  assert.deepEqual(
+    caller.engine.endpoints().map(({ ejected }) => ejected),
+    [true],
+  )
+  caller.apply({ protocol: 'grpc', subsets: [{ name: '', weight: 1, endpoints }], cluster: { outlier } })
+  for (let i = 0; i < 10; i++) assert.equal((await unary(client, 'Unary', 'x')).code, 0)
+  assert.deepEqual([failing.calls, good.calls], [3, 10])
 })
 
 test('a server that lets its connections grow old costs no call', async (t) => {

@@ -55,7 +55,8 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
   /** It has had a request of HTTP/1.1: what follows is that too. */
   #hasServed: boolean
   #isFeeding: boolean
-  #isLingering: boolean
+  /** The caller has said that it sends nothing behind this request (RFC 9112 9.6), and all of that is here. */
+  #isLast: boolean
   /** A filter of the exchange waits. */
   #isWaiting: boolean
   /** The response goes out in chunks, and the last one is still to come. */
@@ -77,7 +78,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
     this.#stash = new Stash(connection)
     this.#hasServed = false
     this.#isFeeding = false
-    this.#isLingering = false
+    this.#isLast = false
     this.#isWaiting = false
     this.#isChunked = false
     this.#stall = new Stall()
@@ -109,7 +110,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
     // Half-closed after its request is in order: it is still answered.
     if (x === null) {
       // Half a head, or nothing: nobody is waiting for an answer.
-      this.connection.end()
+      if (!this.connection.close()) this.connection.end()
     } else if (!x.requestDone) {
       this.cut(x, causes.clientGone, 'the request ended early')
     } else {
@@ -270,7 +271,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
 
   /** Drain: idle connections go now, busy ones after their response. True: it is busy. */
   drain(idleMs: number): boolean {
-    const isIdle = this.#x === null && this.#stash.isEmpty && !this.#isLingering
+    const isIdle = this.#x === null && this.#stash.isEmpty && !this.connection.isFinished
     if (isIdle && this.core.wheel.now - this.#lastUsed >= idleMs) this.connection.end()
     return !isIdle
   }
@@ -389,6 +390,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
     const x = exchangeOf(this.core, live, this, this.scope)
     fillRequest(x, head)
     if (!x.requestDone) this.#body.begin(head)
+    this.#isLast = !head.keepAlive && x.requestDone
     this.#x = x
     headOf = x
     return x
@@ -466,9 +468,9 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
     this.#x = null
   }
 
-  /** Our end is sent; what the peer still sends is read and thrown away for a while. */
+  /** Our end is sent; what the peer may still send is read and thrown away for a while. */
   #close(): void {
-    this.#isLingering = true
+    if ((this.#isLast || this.connection.isEnded) && this.#stash.isEmpty && this.connection.close()) return
     this.connection.end()
     this.core.wheel.cancel(this.#idle)
     this.core.wheel.arm((this.#timing = new Deadline(this, LingerDeadline)), lingerMs)

@@ -1,13 +1,11 @@
 // One stream as a channel for opaque bytes: the tunnel of a CONNECT.
+import { nobody } from '../../net/channel.ts'
 import type { Channel, Owner } from '../../net/channel.ts'
 import { Code, codeName } from '../../wire/h2/frame.ts'
 import type { Session } from '../../wire/h2/session.ts'
 import type { Stream, StreamOwner } from '../../wire/h2/stream.ts'
 
 const nothing = Buffer.alloc(0)
-
-/** Until somebody owns it. What arrives then is kept from the peer's window. */
-const nobody: Owner = { bytes() {}, ended() {}, drained() {}, closed() {} }
 
 /** Who is told that a stream of his connection is over, or about to be. */
 interface Line {
@@ -30,6 +28,7 @@ export class StreamChannel implements Channel, StreamOwner {
 
   /** Takes the stream over: what comes next are the tunnel's bytes. */
   constructor(stream: Stream, line: Line | null = null) {
+    // What arrives for nobody is kept from the peer's window.
     this.owner = nobody
     this.bytesIn = 0
     this.bytesOut = 0
@@ -93,6 +92,10 @@ export class StreamChannel implements Channel, StreamOwner {
     this.isFinished = true
     this.#session.data(this.#stream, nothing, 0, 0, true)
     this.#closeIfDone()
+  }
+
+  close(): boolean {
+    return false
   }
 
   destroy(): void {

@@ -1,9 +1,7 @@
 // PROXY headers at this host's services: read from balancers outside the mesh where the port is declared so, and written to
 // applications that want to know who calls. Which, is never guessed.
-import type net from 'node:net'
 import { plainAddress } from '../../net/addr.ts'
-import type { Owner } from '../../net/channel.ts'
-import type { Connection } from '../../net/connection.ts'
+import type { Accepted, Ends, Owner } from '../../net/channel.ts'
 import { Deadline } from '../../net/wheel.ts'
 import type { Expiring } from '../../net/wheel.ts'
 import { proxyHeader, readProxyHeader, tlvTypes } from '../../wire/proxyprotocol.ts'
@@ -21,7 +19,7 @@ const firstLimit = 16_384
 export class Announced implements Owner, Expiring, Guest {
   readonly #core: Core
   readonly #live: Live
-  readonly #connection: Connection
+  readonly #connection: Accepted
   readonly #scope: Scope
   readonly #guests: Guests
   /** Gives the connection its next owner. */
@@ -32,7 +30,7 @@ export class Announced implements Owner, Expiring, Guest {
   constructor(
     core: Core,
     live: Live,
-    connection: Connection,
+    connection: Accepted,
     scope: Scope,
     guests: Guests,
     serve: (scope: Scope) => void,
@@ -108,7 +106,7 @@ function forwardedFor({ source }: ProxyHeader): readonly string[] | null {
  * What an application is told of a connection: version 2, with the caller's SPIFFE id where a link has proven it. What a
  * balancer said is passed on, but for what it claims of an identity.
  */
-export function announcement(scope: Scope, socket: net.Socket, port: number): Buffer {
+export function announcement(scope: Scope, socket: Ends, port: number): Buffer {
   const { announced, source } = scope
   const { remoteAddress, remotePort, localAddress } = socket
   const isTold = announced !== null && announced.source !== null

@@ -1,7 +1,7 @@
 // CONNECT on a link: a peer's proxy asks for a connection to a port of a local service, as Istio's HBONE has it
 // (https://istio.io/latest/docs/ambient/architecture/hbone/). Ours do so for opaque TCP; ztunnels and waypoints for
 // everything, so what is declared to be HTTP is read as such inside the tunnel too.
-import type net from 'node:net'
+import type { Ends } from '../../net/channel.ts'
 import { isHttp } from '../../snapshot/types.ts'
 import type { Fields } from '../../wire/h2/fields.ts'
 import { Code } from '../../wire/h2/frame.ts'
@@ -22,7 +22,7 @@ import type { Asking } from './tunnel.ts'
 export interface Link {
   readonly core: Core
   readonly guests: Guests
-  readonly socket: net.Socket
+  readonly socket: Ends
   /** The service port that the server name named; null: it named none, and every port of this host is meant. */
   readonly serverName: string | null
   scopeOf(target: LiveInbound): Scope
@@ -64,10 +64,10 @@ function targetOf({ serverName }: Link, live: Live, authority: string): LiveInbo
 }
 
 class Ask implements Asking {
-  readonly socket: net.Socket
+  readonly socket: Ends
   readonly #stream: Stream
 
-  constructor(stream: Stream, socket: net.Socket) {
+  constructor(stream: Stream, socket: Ends) {
     this.socket = socket
     this.#stream = stream
   }

@@ -1,7 +1,6 @@
 // A TLS connection that is passed through by its server name: nothing is dialled before the client's hello is read, and
 // not a byte of it is changed.
-import type { Owner } from '../../net/channel.ts'
-import type { Connection } from '../../net/connection.ts'
+import type { Accepted, Owner } from '../../net/channel.ts'
 import { Deadline } from '../../net/wheel.ts'
 import type { Expiring } from '../../net/wheel.ts'
 import { readClientHello } from '../../wire/clienthello.ts'
@@ -18,7 +17,7 @@ const helloLimit = 16_384 + 1024
 export class Hello implements Owner, Expiring, Guest {
   readonly #core: Core
   readonly #live: Live
-  readonly #connection: Connection
+  readonly #connection: Accepted
   readonly #scope: Scope
   readonly #target: Target
   readonly #guests: Guests
@@ -26,7 +25,7 @@ export class Hello implements Owner, Expiring, Guest {
   #deadline: Deadline
 
   /** Owns the connection until it knows where it goes. `target.tls` is there. */
-  constructor(core: Core, live: Live, connection: Connection, scope: Scope, target: Target, guests: Guests) {
+  constructor(core: Core, live: Live, connection: Accepted, scope: Scope, target: Target, guests: Guests) {
     this.#core = core
     this.#live = live
     this.#connection = connection

@@ -1,8 +1,7 @@
 // Plain connections from outside the mesh to a local service's own port, captured by the kernel.
-import type net from 'node:net'
 import { printAddress } from '../../net/addr.ts'
 import type { Address } from '../../net/addr.ts'
-import { Connection } from '../../net/connection.ts'
+import type { Accepted } from '../../net/channel.ts'
 import { isOpaque } from '../../snapshot/types.ts'
 import { causes } from '../chain/reply.ts'
 import type { Core } from '../core.ts'
@@ -11,7 +10,7 @@ import { Recent } from '../recent.ts'
 import { Announced } from './announce.ts'
 import type { Guests } from './guests.ts'
 import { serve } from './outbound.ts'
-import { nobody, refuseOpaque } from './refuse.ts'
+import { refuseOpaque } from './refuse.ts'
 import { Sniffing } from './sniffing.ts'
 
 const stranger: Party = { principal: '', workload: '', namespace: '' }
@@ -19,14 +18,14 @@ const stranger: Party = { principal: '', workload: '', namespace: '' }
 export function acceptInbound(
   core: Core,
   guests: Guests,
-  socket: net.Socket,
+  connection: Accepted,
   original: Address | null,
 ): void {
   const { live } = core
   const target = original === null ? undefined : live?.inboundByPort.get(original.port)
   // Not redirected, or a port that no service of ours declares: whoever sends it is not ours to serve.
   if (live === null || original === null || target === undefined) {
-    socket.resetAndDestroy()
+    connection.abort()
     return
   }
   const { port, mtls } = target.service
@@ -49,7 +48,6 @@ export function acceptInbound(
     target: (now) => now.inboundByPort.get(port) ?? null,
     destination: target.destination,
   }
-  const connection = new Connection(socket, nobody, null)
   const begin = (now: Scope): void => {
     if (now.refusal === null) serve(core, live, guests, connection, now, target)
     else if (isOpaque(target.protocol)) refuseOpaque(core, live, connection, now)

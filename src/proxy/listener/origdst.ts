@@ -2,9 +2,9 @@
 // SO_ORIGINAL_DST (linux/netfilter_ipv4.h, linux/netfilter_ipv6/ip6_tables.h) through node:ffi. Node has no API for it.
 import { endianness } from 'node:os'
 import { dlopen } from 'node:ffi'
-import type net from 'node:net'
 import { plainAddress } from '../../net/addr.ts'
 import type { Address } from '../../net/addr.ts'
+import type { Ends } from '../../net/channel.ts'
 
 const SOL_IP = 0
 const SOL_IPV6 = 41
@@ -18,7 +18,7 @@ type GetSockOpt = (fd: number, level: number, option: number, value: Buffer, len
  * A reader of original destinations. Null from it: the connection was not redirected; somebody dialled the capture port
  * itself, which must be refused (loops, and requests forged to reach what only we can).
  */
-export function originalDestinations(): (socket: net.Socket) => Address | null {
+export function originalDestinations(): (socket: Ends) => Address | null {
   const { functions } = dlopen(null, {
     getsockopt: { arguments: ['i32', 'i32', 'i32', 'buffer', 'buffer'], return: 'i32' },
   })
@@ -45,7 +45,7 @@ export function originalDestinations(): (socket: net.Socket) => Address | null {
   }
 }
 
-function isItself({ address, port }: Address, socket: net.Socket): boolean {
+function isItself({ address, port }: Address, socket: Ends): boolean {
   return port === socket.localPort && address === plainAddress(socket.localAddress ?? '')
 }
 

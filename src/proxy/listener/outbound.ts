@@ -1,9 +1,8 @@
 // Captured connections of local callers. Which port they came to says who calls; their original destination says whom.
-import type net from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { isLoopback, printAddress } from '../../net/addr.ts'
 import type { Address } from '../../net/addr.ts'
-import { Connection } from '../../net/connection.ts'
+import type { Accepted } from '../../net/channel.ts'
 import { maxIdentities, ports } from '../../paths.ts'
 import { compileChain } from '../chain/filter.ts'
 import { causes } from '../chain/reply.ts'
@@ -17,7 +16,6 @@ import { Split } from '../route/pick.ts'
 import { RouteTable } from '../route/table.ts'
 import type { Guests } from './guests.ts'
 import { Hello } from './hello.ts'
-import { nobody } from './refuse.ts'
 import { Sniffing } from './sniffing.ts'
 import { Tunnel } from './tunnel.ts'
 
@@ -28,17 +26,16 @@ const passthroughTimeout = 10_000
 export function acceptOutbound(
   core: Core,
   guests: Guests,
-  socket: net.Socket,
+  connection: Accepted,
   original: Address | null,
   capturePort: number,
 ): void {
   const { live } = core
   // Not redirected: somebody dialled the capture port itself. Or nothing is known yet: a refusal is better than a hang.
   if (live === null || original === null) {
-    socket.resetAndDestroy()
+    connection.abort()
     return
   }
-  const connection = new Connection(socket, nobody, null)
   const source = live.byCapturePort.get(capturePort) ?? live.identities[0]!
   const key = printAddress(original.address, original.port)
   const target = live.outbound.get(key)
@@ -73,7 +70,7 @@ export function serve(
   core: Core,
   live: Live,
   guests: Guests,
-  connection: Connection,
+  connection: Accepted,
   scope: Scope,
   target: Target,
 ): void {

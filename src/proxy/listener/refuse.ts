@@ -1,12 +1,12 @@
-// The end of a connection that is served nothing, and the owner of one that is only waiting to be over.
-import type { Owner } from '../../net/channel.ts'
-import type { Connection } from '../../net/connection.ts'
+// The end of a connection that is served nothing.
+import { nobody } from '../../net/channel.ts'
+import type { Channel } from '../../net/channel.ts'
 import type { Core } from '../core.ts'
 import { logTunnel } from '../filter/access.ts'
 import type { Live, Scope } from '../live.ts'
 
 /** Opaque bytes cannot be answered in words: the connection is reset and the log says why. */
-export function refuseOpaque(core: Core, live: Live, connection: Connection, scope: Scope): void {
+export function refuseOpaque(core: Core, live: Live, connection: Channel, scope: Scope): void {
   connection.owner = nobody
   connection.abort()
   logRefused(core, live, scope, connection.bytesIn)
@@ -30,12 +30,4 @@ export function logRefused(core: Core, live: Live, scope: Scope, bytesIn: number
     bytesOut: 0,
     duration: 0,
   })
-}
-
-/** The owner of a connection that is only waiting to be over. */
-export const nobody: Owner = {
-  bytes() {},
-  ended() {},
-  drained() {},
-  closed() {},
 }

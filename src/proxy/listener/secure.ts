@@ -2,6 +2,7 @@
 import { constants } from 'node:crypto'
 import net from 'node:net'
 import tls from 'node:tls'
+import { nobody } from '../../net/channel.ts'
 import { Connection } from '../../net/connection.ts'
 import { Strangers } from '../../net/strangers.ts'
 import { reason } from '../../errors.ts'
@@ -15,12 +16,13 @@ import { Recent } from '../recent.ts'
 import { groups, identify } from '../secret.ts'
 import type { Guests } from './guests.ts'
 import { openTunnel } from './hbone.ts'
-import { nobody } from './refuse.ts'
 import { Tunnel } from './tunnel.ts'
 
 const handshakeTimeout = 10_000
-/** Of one address at once: above what a host that lost all its links makes, below what would weigh on us. */
+/** Of one address at once, refused ones too: above what a host that lost all its links makes, below what would weigh on us. */
 const maxHandshakes = 2048
+/** For callers who have proved nothing to be told so. Milliseconds. */
+const refusingTime = 1000
 
 export function linkServer(core: Core, guests: Guests): tls.Server {
   const server = tls.createServer({
@@ -62,9 +64,8 @@ export function linkServer(core: Core, guests: Guests): tls.Server {
   // Before Node makes its TLS socket: that takes the context that the server has then.
   server.prependListener('connection', nameless(core, server))
   server.on('secureConnection', (socket) => {
-    strangers.proven(socket)
     socket.allowHalfOpen = true
-    accept(core, guests, socket)
+    if (accept(core, guests, socket)) strangers.proven(socket)
   })
   return server
 }
@@ -89,7 +90,8 @@ function nameless(core: Core, server: tls.Server): () => void {
   }
 }
 
-function accept(core: Core, guests: Guests, socket: tls.TLSSocket): void {
+/** False: the caller has proved nothing. */
+function accept(core: Core, guests: Guests, socket: tls.TLSSocket): boolean {
   // A late error of a refused socket must not end the process.
   socket.on('error', () => {})
   const { live } = core
@@ -103,9 +105,9 @@ function accept(core: Core, guests: Guests, socket: tls.TLSSocket): void {
   if (typeof caller === 'string' || target === undefined || live === null) {
     const why = typeof caller === 'string' ? caller : 'no such service'
     core.log.warn({ peer: socket.remoteAddress, reason: why }, 'link refused')
-    if (isHttp2) new Server2(core, connection, refusing(why), guests)
+    if (isHttp2) new Server2(core, connection, refusing(why, core.clock.monotonic() + refusingTime), guests)
     else connection.destroy()
-    return
+    return false
   }
   // A connection that stays must not outlive what proved it: a revoked host gets no new certificate.
   const left = Date.parse(certificate.valid_to) - core.clock.now()
@@ -127,6 +129,7 @@ function accept(core: Core, guests: Guests, socket: tls.TLSSocket): void {
     core.log.warn({ peer: caller.principal, protocol: target.protocol }, 'link refused: no such protocol')
     connection.destroy()
   } else new Tunnel(core, live, scope, target, guests, null).adopt(connection, null)
+  return true
 }
 
 /** Of the service port that is meant; null: the peer named none. */
@@ -156,14 +159,14 @@ function callerOf(socket: tls.TLSSocket, certificate: tls.PeerCertificate, live:
   }
 }
 
-/** Every request of a caller who has proved nothing is answered with the reason. */
-function refusing(why: string): Scope {
+/** A caller who has proved nothing: his first request is answered with the reason, and he is gone soon whatever he does. */
+function refusing(why: string, until: number): Scope {
   return {
     reporter: 'destination',
     source: { principal: '', workload: '', namespace: '' },
     dialAs: '',
     isSecure: true,
-    until: Infinity,
+    until,
     adds: null,
     announced: null,
     refusal: { cause: causes.callerRefused, detail: why },
@@ -176,9 +179,8 @@ function refusing(why: string): Scope {
 /** Of a caller who has named no service: nothing but tunnels is for him. */
 function hostScope(live: Live, source: Party, until: number): Scope {
   return {
-    ...refusing(''),
+    ...refusing('', until),
     source,
-    until,
     refusal: null,
     destination: { service: '', name: live.snapshot.host, namespace: '' },
   }

@@ -1,8 +1,7 @@
 // A connection whose protocol nobody has declared. Its first bytes decide, without delaying a protocol in which the
 // server speaks first: the opaque upstream is dialled at once, and whichever side speaks first settles it. What was
 // learned about a service port spares later connections the needless dial.
-import type { Owner } from '../../net/channel.ts'
-import type { Connection } from '../../net/connection.ts'
+import type { Accepted, Owner } from '../../net/channel.ts'
 import { Deadline } from '../../net/wheel.ts'
 import type { Expiring } from '../../net/wheel.ts'
 import { sniff } from '../../wire/sniff.ts'
@@ -24,7 +23,7 @@ const firstLimit = 16_384
 export class Sniffing implements Owner, Expiring, Guest, Listener {
   readonly #core: Core
   readonly #live: Live
-  readonly #connection: Connection
+  readonly #connection: Accepted
   readonly #scope: Scope
   readonly #target: Target | null
   readonly #guests: Guests
@@ -37,7 +36,7 @@ export class Sniffing implements Owner, Expiring, Guest, Listener {
   constructor(
     core: Core,
     live: Live,
-    connection: Connection,
+    connection: Accepted,
     scope: Scope,
     target: Target | null,
     guests: Guests,

@@ -1,8 +1,6 @@
 // One opaque connection: endpoint picked, dialled (another one where that fails), then pumped. It may be dialled before
 // anybody knows whether the connection is opaque at all; then it waits to be adopted.
-import type { Channel, Owner } from '../../net/channel.ts'
-import type { Connection } from '../../net/connection.ts'
-import type net from 'node:net'
+import type { Accepted, Channel, Ends, Owner } from '../../net/channel.ts'
 import { printAddress } from '../../net/addr.ts'
 import { linkTcp } from '../../snapshot/types.ts'
 import { causes } from '../chain/reply.ts'
@@ -41,7 +39,7 @@ export interface Listener {
 /** A caller who is told whether there is a tunnel before its bytes flow. */
 export interface Asking {
   /** Of its connection. */
-  readonly socket: net.Socket
+  readonly socket: Ends
   granted(): void
   denied(cause: Cause, detail: string): void
 }
@@ -61,7 +59,7 @@ export class Tunnel implements Dialer, Reacher, PumpEnd, Guest {
   #downstream: Channel | null
   #upstream: Channel | null
   /** Of the downstream connection. */
-  #socket: net.Socket | null
+  #socket: Ends | null
   #asking: Asking | null
   #early: Buffer[]
   #earlyBytes: number
@@ -112,7 +110,7 @@ export class Tunnel implements Dialer, Reacher, PumpEnd, Guest {
   }
 
   /** The connection is opaque: it belongs to this tunnel. `first` is what its client has sent so far. */
-  adopt(downstream: Connection, first: Buffer | null): void {
+  adopt(downstream: Accepted, first: Buffer | null): void {
     this.#socket = downstream.socket
     if (first !== null) this.#keepEarly(first)
     this.#take(downstream)
