@@ -116,6 +116,12 @@ export class Incoming implements Accepted, LineUser {
     return this.#outlet.copy(buffer, start, end)
   }
 
+  gather(buffer: Buffer, start: number, end: number): boolean {
+    if (this.isClosed || this.isFinished) return true
+    this.bytesOut += end - start
+    return this.#outlet.gather(buffer, start, end)
+  }
+
   get isBusy(): boolean {
     return this.#outlet.isBusy
   }
