@@ -18,13 +18,14 @@ export class Recent {
   #cluster: ClusterState | null
   #endpoint: EndpointState | null
 
-  constructor() {
-    this.line = ''
-    this.recorder = null
-    this.#route = null
-    this.#target = null
-    this.#cluster = null
-    this.#endpoint = null
+  /** `like`: what another connection of the same kind was logged as. */
+  constructor(like: Recent | null = null) {
+    this.line = like === null ? '' : like.line
+    this.recorder = like === null ? null : like.recorder
+    this.#route = like === null ? null : like.#route
+    this.#target = like === null ? null : like.#target
+    this.#cluster = like === null ? null : like.#cluster
+    this.#endpoint = like === null ? null : like.#endpoint
   }
 
   /** The counters of an exchange of this connection; `line` is then its line. */

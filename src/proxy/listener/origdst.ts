@@ -12,6 +12,9 @@ const SO_ORIGINAL_DST = 80
 const AF_INET = 2
 const AF_INET6 = 10
 
+/** Destinations whose text is kept. */
+const maxKnown = 1024
+
 type GetSockOpt = (fd: number, level: number, option: number, value: Buffer, length: Buffer) => number
 
 /**
@@ -27,19 +30,35 @@ export function originalDestinations(): (socket: Ends) => Address | null {
   const value = Buffer.alloc(28)
   const length = Buffer.alloc(4)
   const isLittle = endianness() === 'LE'
-  const ask = (fd: number, level: number, size: number): Address | null => {
-    if (isLittle) length.writeUInt32LE(size)
-    else length.writeUInt32BE(size)
-    return getsockopt(fd, level, SO_ORIGINAL_DST, value, length) === 0
-      ? readSocketAddress(value, isLittle)
-      : null
+  const setLength = (bytes: number): void => {
+    if (isLittle) length[0] = bytes
+    else length[3] = bytes
+  }
+  // Callers call the same few destinations: most of the text is there already.
+  const known = new Map<number, Address>()
+  const knownAddress = (): Address | null => {
+    // Port and IPv4 address of struct sockaddr_in; the rest of an IPv6 address lies elsewhere.
+    const key = value.readUInt16BE(2) * 2 ** 32 + value.readUInt32BE(4)
+    let address = known.get(key) ?? null
+    if (address !== null) return address
+    address = readSocketAddress(value, isLittle)
+    if (known.size >= maxKnown) known.clear()
+    if (address !== null) known.set(key, address)
+    return address
   }
   return (socket) => {
     const fd = (socket as unknown as { _handle?: { fd?: number } | null })._handle?.fd
     if (fd === undefined || fd < 0) return null
     // The IPv4 form answers for mapped peers of a dual-stack socket too; it fails on real IPv6.
-    const isSix = socket.remoteAddress?.includes(':') === true && !socket.remoteAddress.startsWith('::ffff:')
-    const found = isSix ? ask(fd, SOL_IPV6, 28) : ask(fd, SOL_IP, 16)
+    setLength(16)
+    let found: Address | null = null
+    if (getsockopt(fd, SOL_IP, SO_ORIGINAL_DST, value, length) === 0) found = knownAddress()
+    else {
+      setLength(28)
+      if (getsockopt(fd, SOL_IPV6, SO_ORIGINAL_DST, value, length) === 0) {
+        found = readSocketAddress(value, isLittle)
+      }
+    }
     // With nat rules loaded the kernel tracks direct connections too, and names the capture port itself.
     return found !== null && isItself(found, socket) ? null : found
   }

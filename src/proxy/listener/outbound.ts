@@ -96,8 +96,12 @@ export function serve(
   }
 }
 
+/** The last connection to each target: the first exchange of the next one mostly goes the same way. */
+const last = new WeakMap<Target, Scope>()
+
 function scopeOf(source: LiveIdentity, key: string, target: Target): Scope {
-  return {
+  const before = last.get(target)
+  const scope: Scope = {
     reporter: 'source',
     source,
     dialAs: source.principal,
@@ -106,10 +110,12 @@ function scopeOf(source: LiveIdentity, key: string, target: Target): Scope {
     adds: null,
     announced: null,
     refusal: null,
-    recent: new Recent(),
+    recent: new Recent(before?.source === source ? before.recent : null),
     target: (live) => live.outbound.get(key) ?? null,
     destination: target.destination,
   }
+  last.set(target, scope)
+  return scope
 }
 
 /** Why a destination that no service owns is not forwarded; null: it is. */
