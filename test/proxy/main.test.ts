@@ -9,7 +9,11 @@ import { test } from 'node:test'
 import { MeshError } from '../../src/errors.ts'
 import { pathsUnder } from '../../src/paths.ts'
 import { readOptions } from '../../src/proxy/options.ts'
+import { askReload } from '../../src/proxy/push.ts'
+import { diff } from '../../src/snapshot/change.ts'
+import { connectPush } from '../../src/snapshot/push.ts'
 import { app, childrenOf, get, isAlive, main, prefix, serving, start, until } from './process.ts'
+import { emptySnapshot } from './snapshots.ts'
 
 test('push, serve, reject, ready, metrics, access log', async (t) => {
   const dir = prefix(t)
@@ -61,6 +65,40 @@ test('a killed worker is replaced while the others serve', async (t) => {
   assert.ok(childrenOf(pid).includes(other!))
   assert.ok(!childrenOf(pid).includes(victim!))
   assert.match((await get(proxy.prometheus, '/metrics'))[1], /^meshctl_proxy_worker_restarts_total 1$/m)
+})
+
+test('patches reach a real worker while requests run; a killed worker and a successor begin with what they gave', async (t) => {
+  const dir = prefix(t)
+  const port = await app(t)
+  const proxy = await start(t, dir, port, { workers: 2 })
+  let now = serving(port)
+  await proxy.push.send({ type: 'snapshot', snapshot: now })
+  for (let i = 0; i < 60; i++) {
+    assert.deepEqual(await get(proxy.inbound), [200, 'hello'])
+    if (i % 4 !== 0) continue
+    const [service] = now.inbound
+    const next = emptySnapshot('vm1', { inbound: [{ ...service!, version: `v${i}` }] })
+    const change = diff(now, next)!
+    const patching = { type: 'patch', base: now.hash, hash: next.hash, change } as const
+    assert.deepEqual(await proxy.push.send(patching), { type: 'applied', hash: next.hash })
+    // The base is gone: the same patch again is for another snapshot.
+    assert.deepEqual(await proxy.push.send(patching), { type: 'mismatch', hash: next.hash })
+    now = next
+  }
+  const [victim] = childrenOf(proxy.process.pid!)
+  process.kill(victim!, 'SIGKILL')
+  await until(async () => {
+    const children = childrenOf(proxy.process.pid!)
+    return children.length === 2 && !children.includes(victim!)
+  })
+  for (let i = 0; i < 6; i++) assert.deepEqual(await get(proxy.inbound), [200, 'hello'])
+  const reloaded = await askReload(pathsUnder(dir).proxySocket, 30_000)
+  assert.ok(reloaded.type === 'reloaded', JSON.stringify(reloaded))
+  const push = connectPush(pathsUnder(dir).proxySocket)
+  t.after(() => push.close())
+  const pong = await push.send({ type: 'ping' })
+  assert.ok(pong.type === 'pong' && pong.hash === now.hash)
+  assert.deepEqual(await get(proxy.inbound), [200, 'hello'])
 })
 
 test('it starts from the last good state on disk, without an agent', async (t) => {

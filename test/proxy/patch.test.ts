@@ -3,7 +3,12 @@ import assert from 'node:assert/strict'
 import http from 'node:http'
 import { test } from 'node:test'
 import type { TestContext } from 'node:test'
+import { clientSnapshot } from '../../bench/system/snapshot.ts'
 import { MeshError } from '../../src/errors.ts'
+import type { Core } from '../../src/proxy/core.ts'
+import { Keep } from '../../src/proxy/keep.ts'
+import { link } from '../../src/proxy/link.ts'
+import type { Live } from '../../src/proxy/live.ts'
 import { diff, patch } from '../../src/snapshot/change.ts'
 import type { Change } from '../../src/snapshot/change.ts'
 import type { Cluster, Route, Snapshot } from '../../src/snapshot/types.ts'
@@ -193,4 +198,46 @@ test('routes and clusters that come before others leave the way of those as it w
   client.send('GET /blue HTTP/1.1\r\nHost: w\r\n\r\n')
   await client.untilText('x-meshctl-reason: no_route')
   assert.deepEqual(caller.engine.endpoints(), [])
+})
+
+test('what did not change stays linked: all of it when an endpoint moves, every other route when one changes', () => {
+  const large = clientSnapshot({
+    protocol: 'http',
+    backendPort: 8000,
+    vip: '240.240.0.1',
+    outboundPort: 15001,
+    linkPort: 15008,
+    instances: 1,
+    others: { services: 5, routes: 10, endpoints: 20 },
+  })
+  const keep = new Keep()
+  const core = { wheel: { cancel: () => undefined } } as unknown as Core
+  const linked = (snapshot: Snapshot, before: Live | null): Live => {
+    const { live, adopt } = link(core, keep, snapshot, before)
+    adopt()
+    return live
+  }
+  const first = linked(large, null)
+  const health = keep.health()
+  const cluster = large.clusters[3]!
+  const moved = { ...cluster, endpoints: cluster.endpoints.with(0, { ...cluster.endpoints[0]!, port: 1 }) }
+  const second = linked({ ...large, clusters: large.clusters.with(3, moved) }, first)
+  assert.ok(second.outbound === first.outbound)
+  assert.equal(keep.health().filter(({ endpoint }, at) => endpoint !== health[at]?.endpoint).length, 1)
+  const service = large.outbound[2]!
+  const routes = service.ports[0]!.routes.with(4, { ...service.ports[0]!.routes[4]!, timeout: 7 })
+  const outbound = large.outbound.with(2, { ...service, ports: [{ ...service.ports[0]!, routes }] })
+  const third = linked({ ...second.snapshot, outbound }, second)
+  for (const [where, { target }] of third.linked.ports) {
+    const before = second.linked.ports.get(where)!.target
+    if (where !== `${service.fqdn}:${service.ports[0]!.port}`) assert.ok(target === before)
+    else
+      for (const [at, route] of target.routes.routes.entries())
+        assert.equal(route === before.routes.routes[at], at !== 4)
+  }
+  // Chains are made for settings.
+  const settings = { ...large.settings, accessLog: true }
+  const fourth = linked({ ...third.snapshot, settings }, third)
+  for (const [where, { target }] of fourth.linked.ports)
+    assert.ok(target !== third.linked.ports.get(where)!.target)
 })
