@@ -14,6 +14,11 @@ const suites = {
     'test/registry/{consul,tls}.test.ts',
     'test/wire/h2/h2spec.test.ts',
   ],
+  // Traffic through two hops in one process. Not in `unit`.
+  traffic: [
+    'test/proxy/{announce,attack,change,connect,cost,fair,flood,grpc,hbone,http,http2,patch,peer,poison}.test.ts',
+    'test/proxy/{routing,serverfirst,smuggle,stall,storm,stranger,streams,trust,tunnel,websocket}.test.ts',
+  ],
   mesh: ['test/mesh/**/*.test.ts'],
   lab: ['test/lab/**/*.test.ts'],
 } as const satisfies Record<string, readonly string[]>
@@ -23,7 +28,7 @@ type Suite = keyof typeof suites
 function filesOf(name: string): string[] {
   if (!(name in suites)) return [name]
   const found = globSync([...suites[name as Suite]])
-  const apart: readonly string[] = name === 'unit' ? globSync([...suites.program]) : []
+  const apart: readonly string[] = name === 'unit' ? globSync([...suites.program, ...suites.traffic]) : []
   return found.filter((file) => !apart.includes(file)).toSorted()
 }
 
