@@ -41,7 +41,6 @@ export class Request2 implements Downstream, StreamOwner, PumpEnd {
   #pump: Pump | null
   /** What a tunnel's caller sent before there was a tunnel. */
   #early: Buffer[]
-  #isEarlyEnd: boolean
 
   /** Without a stream it only stands for a request that was refused. */
   constructor(server: Server2, stream: Stream | null) {
@@ -56,7 +55,6 @@ export class Request2 implements Downstream, StreamOwner, PumpEnd {
     this.#isWaiting = false
     this.#pump = null
     this.#early = []
-    this.#isEarlyEnd = false
   }
 
   // --- from the stream
@@ -107,7 +105,6 @@ export class Request2 implements Downstream, StreamOwner, PumpEnd {
     if (x.upgrade !== '') {
       // Nobody has agreed to switch yet: what comes too early waits, within the stream's window.
       this.#early.push(Buffer.from(buffer.subarray(start, end)))
-      this.#isEarlyEnd = isEnd
       return
     }
     requestBytes(x, buffer, start, end)
@@ -247,7 +244,6 @@ export class Request2 implements Downstream, StreamOwner, PumpEnd {
       upstream.write(bytes)
       stream.session.consumed(stream, bytes.length)
     }
-    channel.isEnded = this.#isEarlyEnd
     this.#pump = new Pump(channel, upstream, this)
   }
 
