@@ -69,6 +69,47 @@ test('a deadline may arm itself and others while it fires', () => {
   assert.equal(count, 5)
 })
 
+test('the timer sleeps while the next deadline is far, and wakes for one that is armed meanwhile', () => {
+  const clock = new FakeClock()
+  let timers = 0
+  const wheel = new Wheel({
+    now: () => clock.now(),
+    monotonic: () => clock.monotonic(),
+    after: (ms, run) => {
+      timers++
+      return clock.after(ms, run)
+    },
+    every: (ms, run) => clock.every(ms, run),
+  })
+  const owner = new Owner(clock)
+  wheel.arm(new Deadline(owner, 1), 60_000)
+  clock.advance(10_005)
+  assert.ok(timers <= 101, `${timers} timers in ten seconds`)
+  assert.ok(clock.monotonic() - wheel.now <= 101)
+  wheel.arm(new Deadline(owner, 2), 30)
+  clock.advance(71)
+  assert.deepEqual(
+    owner.fired.map(([tag]) => tag),
+    [2],
+  )
+  clock.advance(60_000)
+  assert.equal(owner.fired.length, 2)
+  // Nothing is armed: it rests.
+  const before = timers
+  clock.advance(60_000)
+  assert.equal(timers, before)
+})
+
+test('a wheel that is closed by a deadline stays still', () => {
+  const clock = new FakeClock()
+  const wheel = new Wheel(clock)
+  const owner = new Owner(clock)
+  wheel.arm(new Deadline({ expire: () => wheel.close() }, 0), 10)
+  wheel.arm(new Deadline(owner, 1), 500)
+  clock.advance(1000)
+  assert.equal(owner.fired.length, 0)
+})
+
 test('backoff grows to its limit and is never below half of it', () => {
   const options = { base: 100, max: 1000 }
   assert.deepEqual(
