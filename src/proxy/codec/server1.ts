@@ -114,7 +114,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
     } else if (!x.requestDone) {
       this.cut(x, causes.clientGone, 'the request ended early')
     } else {
-      this.core.wheel.arm((this.#timing = new Deadline(this, HalfDeadline)), halfClosedMs)
+      this.#time(HalfDeadline, halfClosedMs)
     }
   }
 
@@ -473,7 +473,13 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
     if ((this.#isLast || this.connection.isEnded) && this.#stash.isEmpty && this.connection.close()) return
     this.connection.end()
     this.core.wheel.cancel(this.#idle)
-    this.core.wheel.arm((this.#timing = new Deadline(this, LingerDeadline)), lingerMs)
+    this.#time(LingerDeadline, lingerMs)
     this.#stash.drop()
+  }
+
+  /** Arms a deadline instead of the one before. */
+  #time(tag: number, ms: number): void {
+    if (this.#timing !== null) this.core.wheel.cancel(this.#timing)
+    this.core.wheel.arm((this.#timing = new Deadline(this, tag)), ms)
   }
 }
