@@ -48,7 +48,7 @@ interface Asked {
 
 let lastId = 0
 /** Nothing takes so long. Milliseconds. */
-const patience = 3000
+const patience = 10_000
 
 function ask(method: string = pick(['GET', 'POST', 'PUT'])): Asked {
   return {
