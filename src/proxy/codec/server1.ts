@@ -350,7 +350,8 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
     this.#hasServed = true
     const x = this.#begin(live)
     let next = at + taken
-    this.#raw = Buffer.from(buffer.subarray(at, next))
+    this.#raw = Buffer.allocUnsafe(taken)
+    buffer.copy(this.#raw, 0, at, next)
     const verdict = filterRequest(x, head)
     if (verdict === Done) {
       headOf = null
