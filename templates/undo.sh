@@ -95,12 +95,23 @@ resolver() {
   rm -rf "$journal/resolver"
 }
 
+# Workers outlive a supervisor that was killed for some seconds, and systemd leaves them alone; their user cannot go then.
+orphans() {
+  for try in 1 2 3 4 5 6 7 8 9; do
+    left=$(grep -l ':/system.slice/meshctl-proxy.service$' /proc/[0-9]*/cgroup 2>/dev/null | sed 's|[^0-9]||g')
+    [ -n "$left" ] || return
+    kill -KILL $left 2>/dev/null
+    sleep 0.1 2>/dev/null || sleep 1
+  done
+}
+
 stop() {
   systemctl disable --quiet meshctl-renew.timer meshctl-verify.timer meshctl-report.timer meshctl-agent.service \
     meshctl-proxy.socket meshctl-proxy.service 2>/dev/null
   systemctl stop meshctl-renew.timer meshctl-verify.timer meshctl-report.timer meshctl-agent.service 2>/dev/null
   capture
   systemctl stop meshctl-proxy.socket meshctl-proxy.service 2>/dev/null
+  orphans
   systemctl stop meshctl-renew.service meshctl-verify.service meshctl-report.service 2>/dev/null
 }
 

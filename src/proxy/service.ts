@@ -48,6 +48,8 @@ export class Service {
   readonly #log: Log
   readonly #supervisor: Supervisor
   #doors: Doors | null = null
+  /** The sockets are ours to serve: nobody else does, or the predecessor has let go. */
+  #hasPlace: boolean
   #isReloading = false
   #isReplaced = false
   /** The signal that came in the middle of a reload. */
@@ -59,6 +61,7 @@ export class Service {
     const { options, sockets, program, predecessor } = given
     const { destination, paths } = options
     this.#given = given
+    this.#hasPlace = predecessor === null
     this.#log = given.log
     this.#supervisor = new Supervisor({
       clock: systemClock,
@@ -81,6 +84,10 @@ export class Service {
   async start(): Promise<void> {
     const { options, predecessor, sockets } = this.#given
     const supervisor = this.#supervisor
+    // Before there is any worker: one whose supervisor just dies would stay behind.
+    process.on('SIGTERM', (signal) => this.#end(signal))
+    process.on('SIGINT', (signal) => this.#end(signal))
+    process.on('SIGUSR2', () => this.#makeWay())
     if (predecessor === null) {
       const found = this.#read()
       supervisor.start(found.secrets, found.snapshot)
@@ -88,9 +95,6 @@ export class Service {
     this.#doors = await this.#open()
     predecessor?.serving()
     const { health, prometheus } = this.#doors
-    process.on('SIGTERM', (signal) => this.#end(signal))
-    process.on('SIGINT', (signal) => this.#end(signal))
-    process.on('SIGUSR2', () => this.#makeWay())
     this.#log.info(
       {
         version,
@@ -131,6 +135,7 @@ export class Service {
     }
     if (!(await predecessor.ready(supervisor.tally)))
       throw new MeshError('MSH0705', 'the proxy before us stays')
+    this.#hasPlace = true
     supervisor.tally.reloads.add(1)
   }
 
@@ -217,6 +222,7 @@ export class Service {
   /** A restart (see the unit's ExecStop): the next one starts as soon as we are gone, so the workers drain without us. */
   #makeWay(): void {
     if (this.#isLeaving || this.#isReloading) return
+    if (!this.#hasPlace) this.#exit()
     // It may come after the SIGTERM that systemd sends next: then what has begun is left to the workers.
     this.#isEnding = this.#isLeaving = true
     this.#log.info('making way for the next one; the workers drain by themselves')
@@ -230,6 +236,7 @@ export class Service {
       return
     }
     if (this.#isEnding) process.exit(1)
+    if (!this.#hasPlace) this.#exit()
     this.#isEnding = true
     this.#log.info({ signal }, 'draining')
     const supervisor = this.#supervisor

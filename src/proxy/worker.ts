@@ -67,12 +67,16 @@ class Worker {
     process.on('disconnect', () => {
       if (this.#isDraining) return
       this.#log.warn('the supervisor is gone')
+      // It has never served: there is nothing to drain, and nobody who would give it anything to serve.
+      if (!this.#isListening) process.exit(0)
       systemClock.after(nextSupervisorMs, () => void this.#drain(orphanDrainMs).then(() => process.exit(0)))
     })
     // The supervisor decides when we end; a terminal or systemd may signal the whole group.
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined)
     // The pipe takes it at once: what was counted is not lost with us.
     process.on('uncaughtExceptionMonitor', () => this.#send({ id: 0, reply: this.#counts(false) }))
+    // Gone while we were starting: that event is over.
+    if (!process.connected) process.exit(0)
     this.#send({ id: 0, reply: { type: 'done' } })
   }
 

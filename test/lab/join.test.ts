@@ -161,6 +161,20 @@ test('the host loses its network in the middle of a join: undone, and a later jo
   await assertAsBefore('vm1', 'after leave')
 })
 
+test('workers that are left without their supervisor do not keep the host from being as it was', async () => {
+  await mesh.mustJoin('vm1', [web])
+  // Stopped, so that they are surely still there; killed first, the supervisor cannot end them.
+  await lab.do(
+    'vm1',
+    'pid=$(systemctl show -p MainPID --value meshctl-proxy.service); kill -STOP $(pgrep -P "$pid"); ' +
+      'systemctl -q mask --runtime meshctl-proxy.service; kill -KILL "$pid"; ' +
+      'sh /var/lib/meshctl/journal/undo.sh all; systemctl -q unmask --runtime meshctl-proxy.service',
+  )
+  const left = await mesh.leave('vm1')
+  assert.equal(left.status, 0, left.stderr)
+  await assertAsBefore('vm1', 'after undo.sh')
+})
+
 test('a user with sudo joins and leaves as well as root', async () => {
   const at = mesh.at('vm2', 'deploy')
   const joined = await mesh.meshctl(['join', at, '--name', 'vm2', ...mesh.ssh, '--service', web, '--yes'])

@@ -1,8 +1,6 @@
 // HTTP/1.1 downstream: one accepted connection, its requests one after the other. Pipelined requests wait their turn in
 // the stash, which is bounded.
 import type { Channel, Owner } from '../../net/channel.ts'
-import { Deadline } from '../../net/wheel.ts'
-import type { Expiring } from '../../net/wheel.ts'
 import { Head } from '../../wire/head.ts'
 import { faultName, faultStatus, parseRequest } from '../../wire/http1.ts'
 import { releaseResponse } from '../chain/answer.ts'
@@ -20,9 +18,10 @@ import type { Guest, Guests } from '../listener/guests.ts'
 import { Pump } from '../pump.ts'
 import type { PumpEnd } from '../pump.ts'
 import { Body1 } from './body1.ts'
+import { Patience1 } from './patience1.ts'
+import type { Awaited } from './patience1.ts'
 import { fillRequest, isPreface } from './read1.ts'
 import { Server2 } from './server2.ts'
-import { Stall, stallTimeoutOf } from './stall.ts'
 import { Stash } from './stash.ts'
 import { flushWaiting, isBodyless, pairsOf, writeData, writeEnd, writeResponse } from './write1.ts'
 
@@ -32,17 +31,7 @@ const head = new Head()
 let headOf: Exchange | null = null
 const nothing = Buffer.alloc(0)
 
-/** How long bytes of a refused request are read and thrown away, so that the reply is not lost in a reset. */
-const lingerMs = 2000
-/** How long a caller that has sent its end may still wait for its answer: most have simply gone. A link never half-closes. */
-const halfClosedMs = 5000
-
-const IdleDeadline = 1
-const HeadDeadline = 2
-const LingerDeadline = 3
-const HalfDeadline = 4
-
-export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
+export class Server1 implements Downstream, Owner, Awaited, Guest, PumpEnd {
   readonly core: Core
   readonly connection: Channel
   readonly scope: Scope
@@ -61,10 +50,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
   #isWaiting: boolean
   /** The response goes out in chunks, and the last one is still to come. */
   #isChunked: boolean
-  #lastUsed: number
-  readonly #stall: Stall
-  #idle: Deadline
-  #timing: Deadline | null
+  readonly #patience: Patience1
   #pump: Pump | null
 
   constructor(core: Core, connection: Channel, scope: Scope, guests: Guests) {
@@ -81,21 +67,17 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
     this.#isLast = false
     this.#isWaiting = false
     this.#isChunked = false
-    this.#stall = new Stall()
-    this.#idle = new Deadline(this, IdleDeadline)
-    this.#timing = null
     this.#pump = null
+    this.#patience = new Patience1(core, connection, this)
     connection.owner = this
     guests.add(this)
-    core.wheel.arm(this.#idle, Math.min(this.#idleTimeout, stallTimeoutOf(core) / 2))
-    this.#lastUsed = core.wheel.now
     if (connection.isClosed) this.closed(null)
   }
 
   // --- from the connection
 
   bytes(buffer: Buffer, start: number, end: number): void {
-    this.#lastUsed = this.core.wheel.now
+    this.#patience.used()
     if (this.connection.isFinished) return
     if (!this.#stash.isEmpty || this.#isFeeding || (this.#x === null && this.connection.isFull)) {
       this.#stash.add(buffer, start, end)
@@ -114,7 +96,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
     } else if (!x.requestDone) {
       this.cut(x, causes.clientGone, 'the request ended early')
     } else {
-      this.#time(HalfDeadline, halfClosedMs)
+      this.#patience.forAnswer()
     }
   }
 
@@ -124,8 +106,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
   }
 
   closed(error: Error | null): void {
-    this.core.wheel.cancel(this.#idle)
-    if (this.#timing !== null) this.core.wheel.cancel(this.#timing)
+    this.#patience.over()
     this.#guests.delete(this)
     const x = this.#x
     if (x === null) return
@@ -134,29 +115,19 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
     settle(x)
   }
 
-  expire(tag: number): void {
-    if (tag === HeadDeadline) {
-      if (this.#x === null) this.#refuseHead(causes.headTimeout, 0, '')
-      return
-    }
-    if (tag === HalfDeadline) {
-      const x = this.#x
-      if (x !== null && !x.responseStarted) this.cut(x, causes.clientGone, 'half-closed for too long')
-      return
-    }
-    if (tag === LingerDeadline) {
-      this.connection.destroy()
-      return
-    }
-    const { now } = this.core.wheel
-    const limit = stallTimeoutOf(this.core)
-    if (this.#stall.isOver(this.connection.isFull, this.connection.bytesOut, now, limit)) {
-      this.connection.destroy()
-      return
-    }
-    const left = this.#lastUsed + this.#idleTimeout - now
-    if (this.#x === null && this.#stash.isEmpty && left <= 0) this.connection.end()
-    else this.core.wheel.arm(this.#idle, Math.max(Math.min(left, limit / 2), 1000))
+  // --- from its patience
+
+  get isIdle(): boolean {
+    return this.#x === null && this.#stash.isEmpty
+  }
+
+  headLate(): void {
+    if (this.#x === null) this.#refuseHead(causes.headTimeout, 0, '')
+  }
+
+  answerLate(): void {
+    const x = this.#x
+    if (x !== null && !x.responseStarted) this.cut(x, causes.clientGone, 'half-closed for too long')
   }
 
   // --- from the chain
@@ -243,7 +214,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
     const stashed = this.#stash.take()
     if (stashed !== null) upstream.write(stashed)
     this.#stash.settle()
-    this.core.wheel.cancel(this.#idle)
+    this.#patience.over()
     x.disarm()
     this.#pump = new Pump(this.connection, upstream, this)
   }
@@ -271,8 +242,8 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
 
   /** Drain: idle connections go now, busy ones after their response. True: it is busy. */
   drain(idleMs: number): boolean {
-    const isIdle = this.#x === null && this.#stash.isEmpty && !this.connection.isFinished
-    if (isIdle && this.core.wheel.now - this.#lastUsed >= idleMs) this.connection.end()
+    const isIdle = this.isIdle && !this.connection.isFinished
+    if (isIdle && this.#patience.isUnusedFor(idleMs)) this.connection.end()
     return !isIdle
   }
 
@@ -282,10 +253,6 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
   }
 
   // --- reading
-
-  get #idleTimeout(): number {
-    return this.core.live?.settings.idleTimeout ?? 60_000
-  }
 
   #unstash(): void {
     const stash = this.#stash
@@ -342,7 +309,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
       this.#await(buffer, at, end, live)
       return -1
     }
-    if (this.#timing !== null) this.core.wheel.cancel(this.#timing)
+    this.#patience.headDone()
     if (taken < 0) {
       this.#refuseHead(causes.badRequest, faultStatus(taken), faultName(taken))
       return -1
@@ -368,8 +335,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
 
   /** The caller speaks HTTP/2 (RFC 9113 3.3): this connection is another's from here on. */
   #becomeHttp2(buffer: Buffer, at: number, end: number): void {
-    this.core.wheel.cancel(this.#idle)
-    if (this.#timing !== null) this.core.wheel.cancel(this.#timing)
+    this.#patience.over()
     this.#guests.delete(this)
     const { carrier } = new Server2(this.core, this.connection, this.scope, this.#guests)
     carrier.bytes(buffer, at, end)
@@ -383,8 +349,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
     }
     this.#stash.add(buffer, at, end)
     this.#stash.seen = end - at
-    if (this.#timing === null) this.#timing = new Deadline(this, HeadDeadline)
-    if (!this.#timing.armed) this.core.wheel.arm(this.#timing, live.settings.headTimeout)
+    this.#patience.forHead(live.settings.headTimeout)
   }
 
   #begin(live: Live): Exchange {
@@ -454,7 +419,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
     settle(x)
     if (this.#x !== x) return
     this.#x = null
-    this.#lastUsed = this.core.wheel.now
+    this.#patience.used()
     if (!x.keepAlive || (this.connection.isEnded && this.#stash.isEmpty)) this.#close()
     else this.#unstash()
   }
@@ -473,14 +438,7 @@ export class Server1 implements Downstream, Owner, Expiring, Guest, PumpEnd {
   #close(): void {
     if ((this.#isLast || this.connection.isEnded) && this.#stash.isEmpty && this.connection.close()) return
     this.connection.end()
-    this.core.wheel.cancel(this.#idle)
-    this.#time(LingerDeadline, lingerMs)
+    this.#patience.forEnd()
     this.#stash.drop()
-  }
-
-  /** Arms a deadline instead of the one before. */
-  #time(tag: number, ms: number): void {
-    if (this.#timing !== null) this.core.wheel.cancel(this.#timing)
-    this.core.wheel.arm((this.#timing = new Deadline(this, tag)), ms)
   }
 }
