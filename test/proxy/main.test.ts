@@ -1,6 +1,7 @@
 // The real process on loopback: supervisor, workers, engine, push socket, health and metrics, without root and systemd.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { Agent } from 'node:http'
 import { BoundSocket, createServer as createTcpServer } from 'node:net'
@@ -165,6 +166,19 @@ test('when the supervisor is killed its workers end', async (t) => {
   proxy.process.kill('SIGKILL')
   await proxy.exit
   await until(async () => workers.every((pid) => !isAlive(pid)))
+})
+
+test('a stop in the middle of the start ends it in order and leaves no worker', async (t) => {
+  const flags = ['--outbound', '--health', '--prometheus'].flatMap((flag) => [flag, '127.0.0.1:0'])
+  const child = spawn(process.execPath, [main, '--workers', '2', '--prefix', prefix(t), ...flags], {
+    stdio: 'ignore',
+  })
+  const ended = once(child, 'exit')
+  let workers: number[] = []
+  await until(() => Promise.resolve((workers = childrenOf(child.pid!)).length > 0))
+  child.kill('SIGTERM')
+  assert.deepEqual(await ended, [0, null])
+  await until(() => Promise.resolve(!workers.some(isAlive)))
 })
 
 test('a start that makes no sense ends at once, with a code', async () => {

@@ -174,7 +174,10 @@ export async function until(what: () => Promise<boolean>): Promise<void> {
 }
 
 export function childrenOf(pid: number): number[] {
-  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number)
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8')
+    .split(' ')
+    .filter((word) => word !== '')
+    .map(Number)
 }
 
 export function isAlive(pid: number): boolean {
