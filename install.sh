@@ -77,7 +77,7 @@ if [ -f "$here/package.json" ] && [ -d "$here/src" ]; then
 else
   source=$here
 fi
-for file in cli.js agent.js proxy.js control.js node libatomic.so.1 version templates; do
+for file in cli.js agent.js proxy.js worker.js control.js node libatomic.so.1 version templates; do
   [ -e "$source/$file" ] || die "$source/$file is missing; this release is not whole"
 done
 

@@ -1,4 +1,4 @@
-// `npm run build`: one ES module per process in dist/, with the unit templates and the library the runtime needs.
+// `npm run build`: one ES module per program in dist/, with the unit templates and the library the runtime needs.
 // Does nothing when dist/ already stands for the same sources.
 import { createHash } from 'node:crypto'
 import {
@@ -17,7 +17,14 @@ import { build as bundle, type Plugin } from 'esbuild'
 import { type Arch, atomicLibrary, runtimeBinary } from './runtime.ts'
 
 const root = resolve(import.meta.dirname, '..')
-const processes = ['cli', 'agent', 'proxy', 'control'] as const
+/** Bundle → what it begins with. */
+const programs = {
+  cli: 'cli/main.ts',
+  agent: 'agent/main.ts',
+  proxy: 'proxy/main.ts',
+  worker: 'proxy/worker.ts',
+  control: 'control/main.ts',
+} as const
 
 export interface Built {
   readonly dir: string
@@ -38,7 +45,7 @@ export async function build(out: string = join(root, 'dist')): Promise<Built> {
   rmSync(next, { recursive: true, force: true })
   mkdirSync(next, { recursive: true })
   try {
-    await Promise.all(processes.map((name) => one(name, next)))
+    await Promise.all(Object.entries(programs).map(([name, entry]) => one(name, entry, next)))
     cpSync(join(root, 'templates'), join(next, 'templates'), { recursive: true })
     cpSync(atomicLibrary(), join(next, 'libatomic.so.1'), { dereference: true })
     writeFileSync(join(next, 'version'), `${version()}\n`)
@@ -67,18 +74,17 @@ export function version(): string {
   return (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }).version
 }
 
-async function one(name: string, out: string): Promise<void> {
-  const entry = join(root, 'src', name, 'main.ts')
-  if (!existsSync(entry)) throw new Error(`src/${name}/main.ts is missing: there is no process to bundle`)
-  await bundle({
+async function one(name: string, entry: string, out: string): Promise<void> {
+  const { outputFiles } = await bundle({
     absWorkingDir: root,
-    entryPoints: [entry],
+    entryPoints: [join(root, 'src', entry)],
     outfile: join(out, `${name}.js`),
     bundle: true,
     platform: 'node',
     format: 'esm',
     target: 'node26',
     legalComments: 'none',
+    write: false,
     logLevel: 'silent',
     plugins: [withoutNativeAddons],
     // CommonJS packages in the bundle call require() for Node's own modules and ask where they lie.
@@ -90,6 +96,14 @@ async function one(name: string, out: string): Promise<void> {
       ].join('\n'),
     },
   })
+  for (const { path, text } of outputFiles) writeFileSync(path, text.replaceAll(beyondAscii, escaped))
+}
+
+/** In comments and patterns only, where an escape says the same; every process would keep its source at two bytes a character for them. */
+const beyondAscii = /[^\n -~\t]/g
+
+function escaped(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`
 }
 
 /**
@@ -122,7 +136,10 @@ function sourceHash(): string {
 }
 
 function sizes(dir: string): { name: string; bytes: number }[] {
-  return processes.map((name) => ({ name: `${name}.js`, bytes: statSync(join(dir, `${name}.js`)).size }))
+  return Object.keys(programs).map((name) => ({
+    name: `${name}.js`,
+    bytes: statSync(join(dir, `${name}.js`)).size,
+  }))
 }
 
 if (import.meta.main) {

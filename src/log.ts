@@ -1,7 +1,14 @@
 // JSON lines on standard error through pino: time, level, process, message and named fields.
 import pino from 'pino'
 
-export type Log = pino.Logger
+type Level = 'debug' | 'info' | 'warn' | 'error' | 'fatal'
+
+interface Write {
+  (fields: object, message: string): void
+  (message: string): void
+}
+
+export type Log = Readonly<Record<Level, Write>>
 
 /** A logger for one process. Level from MESHCTL_LOG (trace, debug, info, warn, error, silent), default info. */
 export function makeLog(name: string, level: string = process.env['MESHCTL_LOG'] ?? 'info'): Log {

@@ -39,7 +39,7 @@ function release(at: string, version: string): string {
   mkdirSync(join(at, 'templates'), { recursive: true })
   copyFileSync(resolve(import.meta.dirname, '../install.sh'), join(at, 'install.sh'))
   writeFileSync(join(at, 'cli.js'), `console.log('${version}', process.argv.slice(2).join(' '))\n`)
-  for (const name of ['agent', 'proxy', 'control']) writeFileSync(join(at, `${name}.js`), '')
+  for (const name of ['agent', 'proxy', 'worker', 'control']) writeFileSync(join(at, `${name}.js`), '')
   writeFileSync(join(at, 'version'), `${version}\n`)
   symlinkSync(process.execPath, join(at, 'node'))
   copyFileSync(atomicLibrary(), join(at, 'libatomic.so.1'))

@@ -28,7 +28,7 @@ export interface Release {
   readonly runtime: Payload
 }
 
-const bundles = ['cli.js', 'agent.js', 'proxy.js', 'control.js']
+const bundles = ['cli.js', 'agent.js', 'proxy.js', 'worker.js', 'control.js']
 const paths = pathsUnder()
 
 /** The release folder this command runs from: its own when bundled, dist/ in a checkout. */

@@ -4,6 +4,7 @@ import type { ChildProcess } from 'node:child_process'
 import type { Clock, Timer } from '../clock.ts'
 import type { Counts, FromWorker, Reply, Request, ToWorker } from './message.ts'
 import type { HeldSocket } from './sockets.ts'
+import type { Line } from './workerlog.ts'
 
 /** In the child, descriptors 0 to 2 are the usual ones and 3 is the IPC channel. */
 const firstSocketFd = 4
@@ -24,6 +25,9 @@ const nodeFlags = [
   '--disable-warning=ExperimentalWarning',
 ]
 
+/** One heap of glibc's for all threads of a worker: those of V8 hardly ask for memory, and each would keep some of its own. */
+const environment = { MALLOC_ARENA_MAX: '1' }
+
 export interface ChildOptions {
   readonly clock: Clock
   /** The program and its arguments, without the sockets. */
@@ -31,6 +35,8 @@ export interface ChildOptions {
   readonly sockets: readonly HeldSocket[]
   /** The worker has said that it is up. */
   readonly onReady: (child: Child) => void
+  /** It has something for the log. */
+  readonly onLine: (child: Child, line: Line) => void
   /** It crashes: what it has counted until then. */
   readonly onLast: (child: Child, counts: Counts) => void
   /** It is gone, for whatever reason; exactly once. `wasLive`: it had begun to serve. */
@@ -58,13 +64,15 @@ export class Child {
     const sockets = options.sockets.map(({ role }, i) => `${role}=${firstSocketFd + i}`)
     this.#process = spawn(process.execPath, [...nodeFlags, ...options.command, ...sockets], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...options.sockets.map(({ fd }) => fd)],
+      env: { ...process.env, ...environment },
     })
     this.pid = this.#process.pid ?? 0
     this.#process.on('message', (message) => {
       const { id, reply } = message as FromWorker
       this.heardAt = this.#clock.monotonic()
       this.silentLooks = 0
-      if (id === 0 && reply.type === 'stats') options.onLast(this, reply)
+      if (reply.type === 'line') options.onLine(this, reply)
+      else if (id === 0 && reply.type === 'stats') options.onLast(this, reply)
       else if (id === 0) options.onReady(this)
       else this.#settle(id, reply)
     })

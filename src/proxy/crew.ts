@@ -157,6 +157,7 @@ export class Crew {
       command,
       sockets,
       onReady,
+      onLine: ({ pid }, { level, fields, message }) => log[level]({ pid, ...fields }, message),
       onLast: (worker, { dump }) => tally.record(worker.pid, dump),
       onExit: (gone, how, wasLive) => this.#gone(gone, how, wasLive),
     })

@@ -1,4 +1,4 @@
-// The proxy process: one supervisor, or one of its workers, or the request for a reload.
+// The supervisor's program, or the request for a reload. Its workers run another one (worker.ts).
 import { MeshError, reason } from '../errors.ts'
 import { makeLog } from '../log.ts'
 import { readOptions, usage } from './options.ts'
@@ -6,7 +6,6 @@ import { Predecessor } from './predecessor.ts'
 import { askReload } from './push.ts'
 import { Service } from './service.ts'
 import { bindSocket, inheritedSockets, takenSockets } from './sockets.ts'
-import { runWorker } from './worker.ts'
 
 /** Above what a supervisor allows its successor, below what systemd allows a reload. */
 const reloadMs = 60_000
@@ -52,9 +51,7 @@ async function reload(args: readonly string[]): Promise<void> {
 }
 
 const args = process.argv.slice(2)
-if (args[0] === '--worker') {
-  runWorker(args.slice(1))
-} else if (args.includes('--help') || args.includes('-h')) {
+if (args.includes('--help') || args.includes('-h')) {
   process.stdout.write(usage)
 } else {
   const isReload = args[0] === '--reload'

@@ -2,6 +2,7 @@
 import type { Change } from '../snapshot/change.ts'
 import type { EndpointHealth, Secrets, Snapshot } from '../snapshot/types.ts'
 import type { Dump } from './stats.ts'
+import type { Line } from './workerlog.ts'
 
 export type Request =
   | { readonly type: 'apply'; readonly snapshot: Snapshot }
@@ -39,8 +40,8 @@ export interface ToWorker {
   readonly request: Request
 }
 
-/** Id 0 answers nothing: `done` is the worker's first word, it is up; `stats` its last, it crashes. */
+/** Id 0 answers nothing: `done` is the worker's first word, it is up; `stats` its last, it crashes; `line` is for the log. */
 export interface FromWorker {
   readonly id: number
-  readonly reply: Reply
+  readonly reply: Reply | Line
 }

@@ -2,7 +2,7 @@
 // after a drain or, for a restart, before its workers do; or it has a successor started, which takes sockets, config and
 // counts, and then drains without hurry.
 import { realpathSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, extname, join } from 'node:path'
 import { systemClock } from '../clock.ts'
 import { MeshError, reason } from '../errors.ts'
 import type { Log } from '../log.ts'
@@ -70,8 +70,7 @@ export class Service {
       sockets,
       // The real path: after an upgrade a crashed worker must still be of this release.
       command: [
-        realpathSync(program),
-        '--worker',
+        workerOf(realpathSync(program)),
         paths.accessLog,
         destination === null ? '-' : `${destination.host}:${destination.port}`,
         String(options.workers),
@@ -258,4 +257,9 @@ export class Service {
     this.#supervisor.close()
     process.exit(0)
   }
+}
+
+/** The worker's program lies beside ours. It has none of our code, and we have none of what carries traffic. */
+function workerOf(program: string): string {
+  return join(dirname(program), `worker${extname(program)}`)
 }

@@ -1,9 +1,8 @@
-// A worker process: one engine, told what to do by the supervisor. It listens on the sockets it was given from its first
+// The program of a worker process: one engine, told what to do by the supervisor. It listens on the sockets it was given from its first
 // snapshot on; connections that come earlier wait in the kernel's queue.
 import { systemClock } from '../clock.ts'
 import { reason } from '../errors.ts'
 import type { Log } from '../log.ts'
-import { makeLog } from '../log.ts'
 import { AccessLog } from './accesslog.ts'
 import { Engine } from './engine.ts'
 import { originalDestinations } from './listener/origdst.ts'
@@ -13,23 +12,15 @@ import { Pace } from './pace.ts'
 import type { Role } from './sockets.ts'
 import { Stats } from './stats.ts'
 import { Usage } from './usage.ts'
+import { workerLog } from './workerlog.ts'
+import type { Line } from './workerlog.ts'
 
 /** When the supervisor is gone nobody will ask for a drain; then connections get this long to end. */
 const orphanDrainMs = 10_000
 /** Until then we accept: the next supervisor has its workers serving by that time. */
 const nextSupervisorMs = 2_000
 
-/**
- * Arguments: path of the access log, `address:port` or `-` for the destination (see ProxyOptions), how many workers share
- * the sockets, then `role=fd` each.
- */
-export function runWorker(args: readonly string[]): void {
-  const [accessLog = '', destination = '-', workers = '1', ...sockets] = args
-  new Worker(makeLog('proxy'), accessLog, destination, Number(workers), sockets).start()
-}
-
 class Worker {
-  readonly #log: Log
   readonly #stats = new Stats()
   readonly #usage = new Usage(this.#stats)
   readonly #access: AccessLog
@@ -41,7 +32,6 @@ class Worker {
   #counted = 0
 
   constructor(log: Log, accessLog: string, destination: string, workers: number, sockets: readonly string[]) {
-    this.#log = log
     this.#access = new AccessLog({ path: accessLog, clock: systemClock, log })
     this.#sockets = sockets.map((word) => {
       const [role, fd] = word.split('=')
@@ -66,7 +56,6 @@ class Worker {
     })
     process.on('disconnect', () => {
       if (this.#isDraining) return
-      this.#log.warn('the supervisor is gone')
       // It has never served: there is nothing to drain, and nobody who would give it anything to serve.
       if (!this.#isListening) process.exit(0)
       systemClock.after(nextSupervisorMs, () => void this.#drain(orphanDrainMs).then(() => process.exit(0)))
@@ -153,3 +142,16 @@ class Worker {
     })
   }
 }
+
+function tell(line: Line, sent: () => void): void {
+  if (process.connected) process.send!({ id: 0, reply: line } satisfies FromWorker, sent)
+  else sent()
+}
+
+/**
+ * Arguments: path of the access log, `address:port` or `-` for the destination (see ProxyOptions), how many workers share
+ * the sockets, then `role=fd` each.
+ */
+const [accessLog = '', destination = '-', workers = '1', ...sockets] = process.argv.slice(2)
+const log = workerLog(process.env['MESHCTL_LOG'] ?? 'info', tell)
+new Worker(log, accessLog, destination, Number(workers), sockets).start()

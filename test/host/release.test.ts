@@ -15,7 +15,7 @@ describe('a release to send', () => {
     folder = mkdtempSync(join(tmpdir(), 'meshctl-release-'))
     cache = join(folder, 'cache')
     mkdirSync(join(folder, 'dist/templates'), { recursive: true })
-    for (const name of ['cli', 'agent', 'proxy', 'control'])
+    for (const name of ['cli', 'agent', 'proxy', 'worker', 'control'])
       writeFileSync(join(folder, `dist/${name}.js`), `// ${name}\n`)
     writeFileSync(join(folder, 'dist/templates/undo.sh'), '#!/bin/sh\n')
     writeFileSync(join(folder, 'dist/version'), '1.2.3\n')

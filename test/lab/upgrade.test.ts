@@ -52,7 +52,7 @@ async function processes(host: string): Promise<string[]> {
     host,
     `for p in /proc/[0-9]*; do [ "$(stat -c %U $p 2>/dev/null)" != meshctl-proxy ] || { tr '\\0' ' ' < $p/cmdline; echo; }; done`,
   )
-  return text.split('\n').filter((line) => line.includes('proxy.js'))
+  return text.split('\n').filter((line) => /(proxy|worker)\.js/.test(line))
 }
 
 /** Callers that never stop while `what` is done. */
@@ -85,7 +85,7 @@ test('reloads of both proxies under load: no request fails or waits, what is slo
     // The old generations end: one supervisor and its workers are left.
     await until('the old ones to end', async () => {
       const lines = await processes(host)
-      return lines.filter((line) => !line.includes('--worker')).length === 1
+      return lines.filter((line) => !line.includes('worker.js')).length === 1
     })
     assert.doesNotMatch(await lab.do(host, `journalctl -b -u ${unit}`), /not our child/)
   }
@@ -110,7 +110,7 @@ test('a supervisor that took over and is killed comes back; its workers finish w
 test('an upgrade by join under load: another release serves, no request fails', async (t) => {
   const next = join(lab.dir, 'work/next')
   cpSync(dirname(mesh.program), next, { recursive: true })
-  appendFileSync(join(next, 'proxy.js'), '// another release\n')
+  appendFileSync(join(next, 'worker.js'), '// another release\n')
   const upgrade = new Mesh(lab, join(next, 'cli.js'))
   const before = await lab.do('vm2', 'readlink /opt/meshctl/current')
   const result = await under(40, async () => {
@@ -122,9 +122,9 @@ test('an upgrade by join under load: another release serves, no request fails', 
   for (const host of hosts) {
     const now = (await lab.do(host, 'readlink /opt/meshctl/current')).trim()
     assert.notEqual(now, before.trim())
-    const running = (await processes(host)).filter((line) => line.includes('--worker'))
+    const running = (await processes(host)).filter((line) => line.includes('worker.js'))
     assert.ok(
-      running.some((line) => line.includes(`/opt/meshctl/${now}/proxy.js`)),
+      running.some((line) => line.includes(`/opt/meshctl/${now}/worker.js`)),
       running.join('\n'),
     )
   }
@@ -156,7 +156,7 @@ test('a host leaves with nothing left behind while an old generation lingers', a
   const slow = lab.enter('vm1', `curl -s -m 25 '${url}slow?ms=24000'`, { user })
   await sleep(500)
   await lab.do('vm1', `systemctl reload ${unit}`)
-  assert.equal((await processes('vm1')).filter((line) => !line.includes('--worker')).length, 2)
+  assert.equal((await processes('vm1')).filter((line) => !line.includes('worker.js')).length, 2)
   const left = await mesh.leave('vm1')
   assert.equal(left.status, 0, left.stderr)
   assert.equal((await lab.enter('vm1', 'getent passwd meshctl-proxy')).status, 2)

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { Agent } from 'node:http'
 import { BoundSocket, createServer as createTcpServer } from 'node:net'
 import { join } from 'node:path'
@@ -132,6 +132,24 @@ test('on a socket of systemd nothing is lost over a restart: callers wait in its
   }
   await until(async () => childrenOf(proxy.process.pid!)[0] !== first)
   assert.deepEqual(await get(15006, '/', false, '127.78.0.1'), [200, 'hello'])
+})
+
+test('what a worker has for the log is written by the supervisor, with the pid of the worker', async (t) => {
+  const dir = prefix(t)
+  const port = await app(t)
+  mkdirSync(pathsUnder(dir).accessLog)
+  const proxy = await start(t, dir, port, { workers: 1 })
+  await proxy.push.send({ type: 'snapshot', snapshot: serving(port) })
+  const [worker] = childrenOf(proxy.process.pid!)
+  assert.deepEqual(await get(proxy.inbound), [200, 'hello'])
+  await until(() => Promise.resolve(proxy.log().includes('access log cannot be written')))
+  const line = proxy
+    .log()
+    .split('\n')
+    .find((one) => one.includes('access log cannot be written'))
+  const { level, pid, reason } = JSON.parse(line!) as { level: string; pid: number; reason: string }
+  assert.deepEqual([level, pid], ['warn', worker])
+  assert.match(reason, /EISDIR/)
 })
 
 test('a broken state on disk is left alone: it starts and waits for a push', async (t) => {

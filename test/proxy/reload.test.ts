@@ -45,11 +45,14 @@ class Load {
   }
 }
 
-/** A release folder as on a host: the program and the runtime. */
+const worker = join(dirname(main), 'worker.ts')
+
+/** A release folder as on a host: the programs and the runtime. */
 function release(dir: string, name: string, program = `import ${JSON.stringify(main)}\n`): void {
   const folder = join(dir, 'release', name)
   mkdirSync(folder, { recursive: true })
   writeFileSync(join(folder, 'proxy.mjs'), program)
+  writeFileSync(join(folder, 'worker.mjs'), `import ${JSON.stringify(worker)}\n`)
   symlinkSync(process.execPath, join(folder, 'node'))
 }
 
@@ -167,7 +170,7 @@ test('an upgrade under load: workers are of the release in use, and a broken rel
   await proxy.push.send({ type: 'snapshot', snapshot: serving(port) })
   const load = new Load(t, proxy.inbound)
   await load.more(100)
-  for (const pid of childrenOf(first)) assert.match(programOf(pid), /release\/one\/proxy\.mjs/)
+  for (const pid of childrenOf(first)) assert.match(programOf(pid), /release\/one\/worker\.mjs/)
 
   use(dir, 'broken')
   const [status, log] = await reload(dir)
@@ -178,7 +181,7 @@ test('an upgrade under load: workers are of the release in use, and a broken rel
 
   use(dir, 'two')
   const second = await reloaded(dir)
-  for (const pid of childrenOf(second)) assert.match(programOf(pid), /release\/two\/proxy\.mjs/)
+  for (const pid of childrenOf(second)) assert.match(programOf(pid), /release\/two\/worker\.mjs/)
   assert.equal(await proxy.exit, 0)
   await load.more(100)
   await load.stop()
@@ -258,7 +261,7 @@ test('a worker that crashes tells what it has counted before it ends', async (t)
   const port = await app(t)
   const fault = join(dir, 'fault.mjs')
   const signal = `process.on('SIGWINCH', () => { throw new Error('planted') })`
-  writeFileSync(fault, `if (process.argv[2] === '--worker') ${signal}\n`)
+  writeFileSync(fault, `if (process.argv[1].includes('worker')) ${signal}\n`)
   const proxy = await start(t, dir, port, { workers: 1, env: { NODE_OPTIONS: `--import=${fault}` } })
   await proxy.push.send({ type: 'snapshot', snapshot: serving(port) })
   for (let i = 0; i < 5; i++) assert.deepEqual(await get(proxy.inbound), [200, 'hello'])
