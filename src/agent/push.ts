@@ -14,6 +14,8 @@ export const pingMs = 1000
 const pingTimeoutMs = 3000
 const applyTimeoutMs = 15_000
 const retry = { base: 200, max: 5000 }
+/** A rejected snapshot gets one more try: the worker that was asked first may have ended over something else. */
+const rejectedAgainMs = 10_000
 
 export type ProxyState = 'ok' | 'down' | 'rejected'
 
@@ -40,7 +42,8 @@ export class ProxyLink {
   #secrets: Secrets | null = null
   /** What the proxy on the other end of this connection has. */
   #sent: { snapshot: Snapshot | null; secrets: Secrets | null } = { snapshot: null, secrets: null }
-  #rejected: { readonly hash: string; readonly reason: string } | null = null
+  /** `again`: when it is tried once more, monotonic; Infinity: it was. */
+  #rejected: { readonly hash: string; readonly reason: string; readonly again: number } | null = null
   #state: ProxyState = 'down'
   #inForce = ''
   #connection: PushConnection | null = null
@@ -138,7 +141,7 @@ export class ProxyLink {
     const { snapshot, secrets } = turn
     if (secrets !== null) await this.#save(() => this.#disk.putSecrets(secrets))
     // A proxy that runs gets its changes first; one that is away must find all of them when it starts.
-    if (snapshot !== null && this.#sent.snapshot === null && this.#rejected?.hash !== snapshot.hash)
+    if (snapshot !== null && this.#sent.snapshot === null && this.#mayTry(snapshot))
       await this.#save(() => this.#disk.put(snapshot))
     try {
       await this.#push(turn)
@@ -167,11 +170,7 @@ export class ProxyLink {
       if (reply.type !== 'applied')
         log.error({ reason: failure(reply) }, 'the proxy refused its certificates')
     }
-    if (
-      snapshot !== null &&
-      this.#sent.snapshot?.hash !== snapshot.hash &&
-      this.#rejected?.hash !== snapshot.hash
-    ) {
+    if (snapshot !== null && this.#sent.snapshot?.hash !== snapshot.hash && this.#mayTry(snapshot)) {
       const reply = await this.#deliver(connection, snapshot)
       if (reply.type === 'applied') this.#applied(snapshot)
       else await this.#refused(snapshot, failure(reply))
@@ -205,8 +204,16 @@ export class ProxyLink {
     this.#options.log.info({ snapshot: snapshot.hash.slice(0, 12) }, 'snapshot applied')
   }
 
+  #mayTry({ hash }: Snapshot): boolean {
+    const rejected = this.#rejected
+    return rejected?.hash !== hash || this.#options.clock.monotonic() >= rejected.again
+  }
+
   async #refused(snapshot: Snapshot, why: string): Promise<void> {
-    this.#rejected = { hash: snapshot.hash, reason: why }
+    const { clock } = this.#options
+    const isFirst = this.#rejected?.hash !== snapshot.hash
+    const again = isFirst ? clock.monotonic() + rejectedAgainMs : Infinity
+    this.#rejected = { hash: snapshot.hash, reason: why, again }
     this.#options.log.error(
       { snapshot: snapshot.hash.slice(0, 12), reason: why },
       'snapshot rejected by the proxy',
