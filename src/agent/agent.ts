@@ -121,6 +121,7 @@ export class Agent implements Answers {
       clock,
       log,
       health: () => this.#checks.health(),
+      reached: (isReached) => this.#sync.setWritable(isReached),
     })
     this.#reporter = new Reporter({
       mesh: config.mesh,

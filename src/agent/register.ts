@@ -24,6 +24,8 @@ export interface RegisterOptions {
   readonly clock: Clock
   readonly log: Log
   readonly health: () => readonly ServiceHealth[]
+  /** Told again and again whether the registry hears what is written. */
+  readonly reached?: (isReached: boolean) => void
 }
 
 interface State {
@@ -43,6 +45,8 @@ export class Registrar {
   #away = false
   /** Work on the registry happens one after another, so that an old state never overtakes a new one. */
   #queue: Promise<void> = Promise.resolve()
+  /** Steps of the timers that have not ended yet. */
+  readonly #waiting = new Set<'beat' | 'audit'>()
 
   constructor(options: RegisterOptions) {
     this.#options = options
@@ -57,8 +61,12 @@ export class Registrar {
   start(): void {
     const { clock } = this.#options
     this.#timers.push(
-      clock.every(leaseEveryMs, () => void this.#run(() => this.#beat())),
-      clock.every(auditMs, () => void this.#run(() => this.#audit())),
+      clock.every(leaseEveryMs, () => {
+        // Answers take milliseconds; this one will not come.
+        if (this.#waiting.has('beat')) this.#options.reached?.(false)
+        this.#repeat('beat', () => this.#beat())
+      }),
+      clock.every(auditMs, () => this.#repeat('audit', () => this.#audit())),
     )
     void this.#run(async () => {
       await this.#beat()
@@ -110,6 +118,13 @@ export class Registrar {
     await this.#queue
   }
 
+  /** A step of the timers, unless the same one still waits: an outage must not leave a long queue behind. */
+  #repeat(name: 'beat' | 'audit', step: () => Promise<void>): void {
+    if (this.#waiting.has(name)) return
+    this.#waiting.add(name)
+    void this.#run(step).finally(() => this.#waiting.delete(name))
+  }
+
   /** One step after another; a failure is logged once per outage and tried again by the timers. */
   #run(step: () => Promise<void>): Promise<void> {
     this.#queue = this.#queue.then(async () => {
@@ -118,10 +133,12 @@ export class Registrar {
         await step()
         if (this.#away) this.#options.log.info('registration goes on')
         this.#away = false
+        this.#options.reached?.(true)
       } catch (error) {
         if (!this.#away)
           this.#options.log.warn({ error: reason(error) }, 'registration waits for the registry')
         this.#away = true
+        this.#options.reached?.(!(error instanceof MeshError && error.code === 'MSH0301'))
       }
     })
     return this.#queue

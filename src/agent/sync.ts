@@ -1,15 +1,16 @@
 // Watches the registry and keeps the view: services and their instances, config, virtual addresses. Changes that come
 // together are told together; with the registry away the last good view stands.
 import type { Clock, Timer } from '../clock.ts'
-import { reason } from '../errors.ts'
+import { MeshError, reason } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { HostConfig } from '../model/host.ts'
 import { listens } from '../model/service.ts'
 import { meshInstance } from '../registry/catalogue.ts'
 import { readListing } from '../registry/config.ts'
-import { type Indexed, keys, type Query, type Registry } from '../registry/registry.ts'
+import { type Indexed, type Instance, keys, type Query, type Registry } from '../registry/registry.ts'
 import { parseVips } from '../registry/vip.ts'
 import { watch } from '../registry/watch.ts'
+import { Grace } from './grace.ts'
 import { emptyView, type View, type ViewFile } from './view.ts'
 
 /** Long enough for what one command or one restart changes, short enough not to be felt. */
@@ -35,6 +36,7 @@ export interface SyncStatus {
 
 export class Sync {
   readonly #options: SyncOptions
+  readonly #grace: Grace
   readonly #stop = new AbortController()
   readonly #wanted: ReadonlySet<string> | null
   readonly #watches = new Map<string, AbortController>()
@@ -52,6 +54,10 @@ export class Sync {
 
   constructor(options: SyncOptions) {
     this.#options = options
+    this.#grace = new Grace(options.clock, (service, told) => {
+      this.#put(service, told)
+      this.#schedule()
+    })
     const { upstreams, services } = options.config
     // Callers reach the host's own services by name too.
     this.#wanted =
@@ -70,6 +76,7 @@ export class Sync {
     this.#view = saved.view
     this.#confirmedAt = saved.confirmedAt
     this.#booted = true
+    this.#grace.lost('watch')
     const age = Math.round((this.#options.clock.now() - saved.confirmedAt) / 1000)
     this.#options.log.info({ ageSeconds: age }, 'starting with the last good view of the registry')
     return saved.view
@@ -107,8 +114,15 @@ export class Sync {
     this.#stop.abort()
     for (const controller of this.#watches.values()) controller.abort()
     this.#timer?.cancel()
+    this.#grace.stop()
     await Promise.all(this.#running)
     await this.#saving
+  }
+
+  /** Whether the registry could be written to. */
+  setWritable(isWritable: boolean): void {
+    if (isWritable) this.#grace.found('lease')
+    else this.#grace.lost('lease')
   }
 
   status(): SyncStatus {
@@ -125,13 +139,14 @@ export class Sync {
   }
 
   #services(found: readonly string[]): void {
-    const { config, registry } = this.#options
+    const { registry } = this.#options
     const names = new Set(found.filter((name) => !foreign.has(name) && this.#wanted?.has(name) !== false))
     for (const [name, controller] of this.#watches) {
       if (names.has(name)) continue
       controller.abort()
       this.#watches.delete(name)
       this.#missing.delete(`service ${name}`)
+      this.#grace.forget(name)
     }
     const services = Object.entries(this.#view.services).filter(([name]) => names.has(name))
     this.#view = { ...this.#view, services: Object.fromEntries(services) }
@@ -143,13 +158,16 @@ export class Sync {
       this.#follow(
         `service ${name}`,
         (query) => registry.instances(name, query),
-        (instances) => {
-          const ours = instances.flatMap((instance) => meshInstance(instance, config.mesh) ?? [])
-          this.#view = { ...this.#view, services: { ...this.#view.services, [name]: ours } }
-        },
+        (told) => this.#put(name, this.#grace.judge(name, told, this.#view.services[name] ?? [])),
         controller.signal,
       )
     }
+  }
+
+  #put(service: string, instances: readonly Instance[]): void {
+    const { mesh } = this.#options.config
+    const ours = instances.flatMap((instance) => meshInstance(instance, mesh) ?? [])
+    this.#view = { ...this.#view, services: { ...this.#view.services, [service]: ours } }
   }
 
   #follow<T>(
@@ -181,6 +199,7 @@ export class Sync {
     this.#confirmedAt = this.#options.clock.now()
     if (this.#connected !== true) this.#options.log.info('registry connected')
     this.#connected = true
+    this.#grace.found('watch')
   }
 
   #failed(error: unknown): void {
@@ -189,6 +208,8 @@ export class Sync {
       this.#options.log.warn({ error: reason(error) }, 'registry away; going on with the last good view')
     }
     this.#connected = false
+    // One that refuses something answers, and knows who lives.
+    if (error instanceof MeshError && error.code === 'MSH0301') this.#grace.lost('watch')
   }
 
   #schedule(): void {

@@ -1,7 +1,7 @@
 // Hosts as control, the registry and they themselves tell of them, put together.
 import type { HostRecord } from '../api/signer.ts'
 import type { HostReport, Registry } from '../registry/registry.ts'
-import { leaseCheckId } from '../registry/registry.ts'
+import { signOfLifeIds } from '../registry/registry.ts'
 import { readReports } from './reports.ts'
 
 export interface HostView {
@@ -34,9 +34,7 @@ export async function readHosts(
     const report = reports.find((one) => one.host === host) ?? null
     const node = nodes.find((one) => one.name === host) ?? null
     const checks = node === null ? [] : await registry.nodeChecks(host)
-    const lease = checks.find(
-      (check) => check.serviceId === '' && [leaseCheckId, 'serfHealth'].includes(check.id),
-    )
+    const lease = checks.find(({ id, serviceId }) => serviceId === '' && signOfLifeIds.includes(id))
     const failing = checks.filter((check) => check.serviceId !== '' && check.status !== 'passing')
     const gone = lease?.status === 'critical'
     const problems = [

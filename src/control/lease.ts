@@ -10,13 +10,11 @@
 import type { Clock, Timer } from '../clock.ts'
 import { reason } from '../errors.ts'
 import type { Log } from '../log.ts'
-import { keys, leaseCheckId, leaseEveryMs, leaseExpiryMs } from '../registry/registry.ts'
+import { keys, leaseCheckId, leaseEveryMs, leaseExpiryMs, serfCheckId } from '../registry/registry.ts'
 import type { Entry, Registry } from '../registry/registry.ts'
 import type { ReaperLock } from './lock.ts'
 
 export const pollMs = 1000
-/** The check that a Consul agent keeps on its own node. */
-const serfCheckId = 'serfHealth'
 
 /** What the reaper needs of the registry. */
 export type LeaseRegistry = Pick<Registry, 'list' | 'nodes' | 'nodeChecks' | 'setCheck'>

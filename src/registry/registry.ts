@@ -121,6 +121,10 @@ export const leaseEveryMs = 3000
 export const leaseExpiryMs = 10000
 /** The check by which control marks a host that is gone. */
 export const leaseCheckId = 'meshctl-lease'
+/** The check of the same meaning that a Consul agent keeps on its own node. */
+export const serfCheckId = 'serfHealth'
+/** Checks of a node that say only that nothing is heard of it. */
+export const signOfLifeIds: readonly string[] = [leaseCheckId, serfCheckId]
 
 /** What a host says of itself, for `meshctl status`. */
 export interface HostReport {

@@ -104,7 +104,7 @@ recorded(
   async (recorder) => {
     const clock = new FastClock(1)
     await using mesh = await Mesh.start(recorder, { clock })
-    const [vm1, , vm3] = await mesh.usual()
+    const [vm1, vm2, vm3] = await mesh.usual()
     const pass = (ms: number): Promise<void> => new Promise((done) => void clock.after(ms, done))
     const load = mesh.load(vm3, {}, 2)
     await load.more(50)
@@ -137,14 +137,26 @@ recorded(
     const { value: instances } = await inside.instances('web')
     inside.close()
     assert.ok(instances.length === 2 && instances.every(({ passing }) => !passing), 'what it says first')
+    // The caller hears of the catalogue before anybody has renewed a lease.
+    await vm1.stopAgent()
+    await vm2.stopAgent()
     await mesh.control.registry.open()
+    // As long as any of its watches may still wait for the next try.
+    clock.speed = 10
+    await pass(16_000)
+    clock.speed = 1
+    assert.ok((await vm3.status()).registry.connected)
+    assert.deepEqual(await mesh.healthy(), [])
+    await load.more(200)
+    await vm1.startAgent()
+    await vm2.startAgent()
     await until(
       'the agents to be connected again',
       async () => {
         const all = await Promise.all(mesh.vms.map((vm) => vm.status()))
         return all.every(({ registry }) => registry.connected && registry.registered)
       },
-      90_000,
+      20_000,
     )
     await until('all to be healthy', async () => (await mesh.healthy()).join() === 'vm1,vm2', 20_000)
     await load.more(200)

@@ -4,7 +4,7 @@ import { until } from '../agent/running.ts'
 
 export class Load {
   done = 0
-  /** What came back instead of an answer of an application. */
+  /** What came back instead of an answer of an application: the first hundred, of which nobody reads more. */
   readonly failed: string[] = []
   /** Answers by the version that gave them. */
   readonly versions = new Map<string, number>()
@@ -30,12 +30,16 @@ export class Load {
     while (!this.#stopped) {
       const answer = await vm.call(options).catch((error: unknown) => String(error))
       this.done++
-      if (typeof answer === 'string') this.failed.push(answer)
-      else if (answer.told === null) this.failed.push(`${answer.status} ${answer.text.trim()}`)
+      if (typeof answer === 'string') this.#fail(answer)
+      else if (answer.told === null) this.#fail(`${answer.status} ${answer.text.trim()}`)
       else {
         const { version } = answer.told
         this.versions.set(version, (this.versions.get(version) ?? 0) + 1)
       }
     }
+  }
+
+  #fail(what: string): void {
+    if (this.failed.length < 100) this.failed.push(what)
   }
 }
