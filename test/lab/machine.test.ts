@@ -20,7 +20,11 @@ test('hosts have their own PID 1, name, address, network and users', async () =>
   assert.equal((await lab.enter('a', 'systemctl is-active systemd-resolved')).stdout.trim(), 'active')
   assert.equal((await lab.enter('b', 'systemctl is-active systemd-resolved')).stdout.trim(), 'inactive')
   for (const address of [lab.host('a').address, lab.host('a').address6]) {
-    assert.equal((await lab.enter('b', `ping -c1 -W2 ${address}`)).status, 0)
+    // The switch may still be learning where the host is.
+    await until(
+      `a to answer at ${address}`,
+      async () => (await lab.enter('b', `ping -c1 -W1 ${address}`)).status === 0,
+    )
   }
 })
 

@@ -96,7 +96,7 @@ export class Machine {
     return this.#leader() !== null
   }
 
-  /** Boots and waits until sshd answers and systemd has started everything. */
+  /** Boots and waits until sshd answers, systemd has started everything and the network is set up. */
   async boot(): Promise<void> {
     await this.plug()
     const cgroups = hierarchies.map((folder) => join(folder, `meshctl-lab-${this.#id}`))
@@ -141,17 +141,23 @@ done`
     await this.ready()
   }
 
-  /** Waits until sshd answers and systemd is done with booting. */
+  /** Waits until sshd answers, systemd is done with booting and the host has its addresses. */
   async ready(): Promise<void> {
     const state = await until(
       `${this.name} to boot (see ${this.#dir}/console.log)`,
       async () => {
         if (this.#supervisor() === null) return 'stopped'
         if (this.#leader() === null) return false
-        const asked = await this.enter('systemctl is-system-running; ss -Hltn sport = :22', {
-          timeoutMs: 5000,
-        })
-        return /^(running|degraded)\n/.test(asked.stdout) && asked.stdout.includes(':22') ? 'up' : false
+        const asked = await this.enter(
+          'systemctl is-system-running; ss -Hltn sport = :22; ip -o addr show dev host0',
+          { timeoutMs: 5000 },
+        )
+        const isUp =
+          /^(running|degraded)\n/.test(asked.stdout) &&
+          asked.stdout.includes(':22') &&
+          asked.stdout.includes(` ${this.address}/`) &&
+          !asked.stdout.includes('tentative')
+        return isUp ? 'up' : false
       },
       { timeoutMs: 120_000 },
     )
