@@ -1,4 +1,5 @@
 // Bytes both ways with an end for each way: a socket, or one stream of a link. Whoever owns it is told what happens.
+import { plainAddress, printAddress } from './addr.ts'
 
 /** What a channel tells its owner. Never called again after `closed`. */
 export interface Owner {
@@ -66,6 +67,12 @@ export interface Ends {
   readonly remotePort?: number | undefined
   readonly localAddress?: string | undefined
   readonly localPort?: number | undefined
+}
+
+/** Address and port of the other end; '' where they are not known. */
+export function peerOf({ remoteAddress, remotePort }: Ends): string {
+  if (remoteAddress === undefined || remotePort === undefined) return ''
+  return printAddress(plainAddress(remoteAddress), remotePort)
 }
 
 /** A connection that was taken from a listening socket. */

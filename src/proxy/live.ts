@@ -110,6 +110,8 @@ export interface Live {
 export interface Scope {
   readonly reporter: 'source' | 'destination'
   readonly source: Party
+  /** Address and port of a caller on another host; '' where an application of this host calls. */
+  readonly client: string
   /** The identity that dials upstream. */
   readonly dialAs: string
   /** The connection itself is mTLS. */

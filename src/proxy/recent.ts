@@ -52,10 +52,11 @@ export class Recent {
 
 function lineOf({ scope, endpoint, target, cluster, route }: Exchange): string {
   const upstream = endpoint === null ? '' : printAddress(endpoint.config.address, endpoint.config.port)
+  const client = scope.client === '' ? '' : `,"client":"${scope.client}"`
   const line =
     `,"route":${quoted(route?.name ?? '')},"service":"${target.destination.service}"` +
     `,"upstream":"${upstream}","version":${quoted(endpoint?.config.version ?? '')}` +
-    `,"source":"${scope.source.principal}","destination":"${cluster?.config.spiffe ?? ''}"` +
+    `${client},"source":"${scope.source.principal}","destination":"${cluster?.config.spiffe ?? ''}"` +
     `,"mtls":${scope.isSecure},"upstream_mtls":${endpoint?.config.via === 'link'},"bytes_in":`
   // Flat, not a rope of its pieces: it is copied with every exchange.
   return Buffer.from(line, 'latin1').latin1Slice()

@@ -154,6 +154,8 @@ test('accept: HTTP is told where it comes from, behind what the client claims', 
     )
     await one.untilText('["10.0.0.1, 203.0.113.9",null]')
     await one.untilText('["203.0.113.9",null]')
+    await eventually(() => instance.lines.length === 2, 'the lines')
+    assert.equal(instance.lines[0]?.client, '203.0.113.9:40000', 'the balancer is not who calls')
     // Of a link nobody expects a header: it says itself who calls.
     const caller = await callerOf(t, instance)
     const inside = new Client(t, caller.port).send('GET / HTTP/1.1\r\nHost: web\r\n\r\n')
@@ -182,4 +184,6 @@ test('accept: strict mTLS refuses plain text behind a header too', async (t) => 
   const one = new Client(t, instance.inboundPort).send(proxyHeader(client, balancer))
   one.send('GET / HTTP/1.1\r\nHost: web\r\n\r\n')
   await one.untilText('403 Forbidden')
+  await eventually(() => instance.lines.length === 1, 'the line')
+  assert.equal(instance.lines[0]?.client, '203.0.113.9:40000')
 })

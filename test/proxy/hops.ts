@@ -119,6 +119,7 @@ export interface Line {
   readonly flags: string
   readonly reason?: string
   readonly detail?: string
+  readonly client?: string
   readonly source: string
   readonly destination: string
   readonly version: string

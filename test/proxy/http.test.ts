@@ -45,6 +45,8 @@ test('a request crosses two hops of mTLS and the app learns who called', async (
   assert.equal(line.request_id, '7')
   assert.equal(instance.lines[0]?.source, shopId)
   assert.equal(instance.lines[0].reporter, 'destination')
+  assert.equal(line.client, undefined, 'of a local application the identity says more')
+  assert.match(instance.lines[0].client ?? '', /^127\.0\.0\.1:\d+$/)
   // The hop between the hosts, told of on both sides.
   for (const each of caller.lines) assert.deepEqual([each.mtls, each.upstream_mtls], [false, true])
   for (const each of instance.lines) assert.deepEqual([each.mtls, each.upstream_mtls], [true, false])

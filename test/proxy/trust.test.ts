@@ -18,7 +18,7 @@ import {
   trustDomain,
   webId,
 } from './hops.ts'
-import type { InstanceOptions } from './hops.ts'
+import type { InstanceOptions, Line } from './hops.ts'
 
 const authority = new Authority()
 const hour = 3_600_000
@@ -205,12 +205,12 @@ async function knock(
   t: TestContext,
   options: InstanceOptions,
   bytes: string,
-): Promise<{ text: string; requests: number }> {
+): Promise<{ text: string; requests: number; lines: readonly Line[] }> {
   const target = await app(t)
   const instance = await new Instance(t, target.port, options).start(authority)
   const client = new Client(t, instance.inboundPort).send(bytes)
   await client.untilClosed()
-  return { text: client.text, requests: target.requests }
+  return { text: client.text, requests: target.requests, lines: instance.lines }
 }
 
 const get = 'GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Client-Cert: forged\r\nConnection: close\r\n\r\n'
@@ -228,6 +228,12 @@ test('plain text: served where permissive, refused in words where strict', async
   assert.deepEqual([tcp.text, tcp.requests], ['', 0])
   const opaque = await knock(t, { protocol: 'auto', mtls: 'strict' }, 'EHLO me\r\n')
   assert.deepEqual([opaque.text, opaque.requests], ['', 0])
+  // Who still calls plainly is found in the log.
+  for (const { lines } of [tcp, opaque]) {
+    await eventually(() => lines.length === 1, 'the line')
+    assert.match(lines[0]?.client ?? '', /^127\.0\.0\.1:\d+$/)
+    assert.equal(lines[0]?.source, '')
+  }
 })
 
 test('plain text cannot claim an identity', async (t) => {

@@ -40,6 +40,8 @@ test('opaque TCP passes with half-close, is counted and logged', async (t) => {
   await eventually(() => caller.lines.length === 1 && instance.lines.length === 1, 'the lines')
   assert.deepEqual([caller.lines[0]?.mtls, caller.lines[0]?.upstream_mtls], [false, true])
   assert.deepEqual([instance.lines[0]?.mtls, instance.lines[0]?.upstream_mtls], [true, false])
+  assert.equal(caller.lines[0]?.client, undefined)
+  assert.match(instance.lines[0]?.client ?? '', /^127\.0\.0\.1:\d+$/)
   for (const [line] of [caller.lines, instance.lines]) {
     assert.equal(line?.protocol, 'TCP')
     assert.equal(line.flags, '-')

@@ -62,6 +62,8 @@ export interface TunnelFacts {
   readonly reporter: string
   readonly service: string
   readonly upstream: string
+  /** '': a local application. */
+  readonly client: string
   readonly source: string
   readonly destination: string
   readonly isSecure: boolean
@@ -82,6 +84,7 @@ export function logTunnel({ accessLog: lines, clock }: Core, facts: TunnelFacts)
   happened(lines, facts.flag, facts.reason, facts.detail)
   lines.raw(',"service":')
   lines.json(facts.service)
+  if (facts.client !== '') lines.raw(`,"client":"${facts.client}"`)
   lines.raw(
     `,"upstream":"${facts.upstream}","source":"${facts.source}","destination":"${facts.destination}"` +
       `,"mtls":${facts.isSecure},"upstream_mtls":${facts.isUpstreamSecure}` +

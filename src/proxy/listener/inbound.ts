@@ -1,6 +1,7 @@
 // Plain connections from outside the mesh to a local service's own port, captured by the kernel.
 import { printAddress } from '../../net/addr.ts'
 import type { Address } from '../../net/addr.ts'
+import { peerOf } from '../../net/channel.ts'
 import type { Accepted } from '../../net/channel.ts'
 import { isOpaque } from '../../snapshot/types.ts'
 import { causes } from '../chain/reply.ts'
@@ -32,6 +33,7 @@ export function acceptInbound(
   const scope: Scope = {
     reporter: 'destination',
     source: stranger,
+    client: peerOf(connection.socket),
     dialAs: target.spiffe,
     isSecure: false,
     until: Infinity,

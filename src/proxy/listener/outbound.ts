@@ -48,6 +48,7 @@ export function acceptOutbound(
   const scope: Scope = {
     reporter: 'source',
     source,
+    client: '',
     dialAs: source.principal,
     isSecure: false,
     until: Infinity,
@@ -104,6 +105,7 @@ function scopeOf(source: LiveIdentity, key: string, target: Target): Scope {
   const scope: Scope = {
     reporter: 'source',
     source,
+    client: '',
     dialAs: source.principal,
     isSecure: false,
     until: Infinity,

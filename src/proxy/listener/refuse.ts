@@ -19,6 +19,7 @@ export function logRefused(core: Core, live: Live, scope: Scope, bytesIn: number
     reporter: scope.reporter,
     service: scope.destination.service,
     upstream: '',
+    client: scope.client,
     source: scope.source.principal,
     destination: '',
     isSecure: scope.isSecure,

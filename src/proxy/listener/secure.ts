@@ -2,7 +2,7 @@
 import { constants } from 'node:crypto'
 import net from 'node:net'
 import tls from 'node:tls'
-import { nobody } from '../../net/channel.ts'
+import { nobody, peerOf } from '../../net/channel.ts'
 import { Connection } from '../../net/connection.ts'
 import { Strangers } from '../../net/strangers.ts'
 import { reason } from '../../errors.ts'
@@ -102,17 +102,20 @@ function accept(core: Core, guests: Guests, socket: tls.TLSSocket): boolean {
   const caller =
     target === undefined || live === null ? 'no such service' : callerOf(socket, certificate, live)
   const connection = new Connection(socket, nobody, null)
+  const client = peerOf(socket)
   if (typeof caller === 'string' || target === undefined || live === null) {
     const why = typeof caller === 'string' ? caller : 'no such service'
-    core.log.warn({ peer: socket.remoteAddress, reason: why }, 'link refused')
-    if (isHttp2) new Server2(core, connection, refusing(why, core.clock.monotonic() + refusingTime), guests)
+    core.log.warn({ peer: client, reason: why }, 'link refused')
+    const until = core.clock.monotonic() + refusingTime
+    if (isHttp2) new Server2(core, connection, refusing(why, until, client), guests)
     else connection.destroy()
     return false
   }
   // A connection that stays must not outlive what proved it: a revoked host gets no new certificate.
   const left = Date.parse(certificate.valid_to) - core.clock.now()
   const until = core.clock.monotonic() + left
-  const scope = target === null ? hostScope(live, caller, until) : scopeOf(target, caller, until)
+  const ofTarget = (asked: LiveInbound): Scope => scopeOf(asked, caller, until, client)
+  const scope = target === null ? hostScope(live, caller, until, client) : ofTarget(target)
   if (isHttp2) {
     const link = {
       core,
@@ -120,7 +123,7 @@ function accept(core: Core, guests: Guests, socket: tls.TLSSocket): boolean {
       socket,
       serverName,
       scope,
-      scopeOf: (asked: LiveInbound) => (asked === target ? scope : scopeOf(asked, caller, until)),
+      scopeOf: (asked: LiveInbound) => (asked === target ? scope : ofTarget(asked)),
     }
     new Server2(core, connection, scope, guests, (stream, fields) => openTunnel(link, stream, fields))
   } else if (target === null) connection.destroy()
@@ -160,10 +163,11 @@ function callerOf(socket: tls.TLSSocket, certificate: tls.PeerCertificate, live:
 }
 
 /** A caller who has proved nothing: his first request is answered with the reason, and he is gone soon whatever he does. */
-function refusing(why: string, until: number): Scope {
+function refusing(why: string, until: number, client: string): Scope {
   return {
     reporter: 'destination',
     source: { principal: '', workload: '', namespace: '' },
+    client,
     dialAs: '',
     isSecure: true,
     until,
@@ -177,20 +181,21 @@ function refusing(why: string, until: number): Scope {
 }
 
 /** Of a caller who has named no service: nothing but tunnels is for him. */
-function hostScope(live: Live, source: Party, until: number): Scope {
+function hostScope(live: Live, source: Party, until: number, client: string): Scope {
   return {
-    ...refusing('', until),
+    ...refusing('', until, client),
     source,
     refusal: null,
     destination: { service: '', name: live.snapshot.host, namespace: '' },
   }
 }
 
-function scopeOf(target: LiveInbound, source: Party, until: number): Scope {
+function scopeOf(target: LiveInbound, source: Party, until: number, client: string): Scope {
   const { serverName } = target.service
   return {
     reporter: 'destination',
     source,
+    client,
     dialAs: target.spiffe,
     isSecure: true,
     until,

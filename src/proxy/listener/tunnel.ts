@@ -284,6 +284,7 @@ export class Tunnel implements Dialer, Reacher, PumpEnd, Guest {
         reporter: scope.reporter,
         service: this.target.destination.service,
         upstream: endpoint === null ? '' : printAddress(endpoint.config.address, endpoint.config.port),
+        client: scope.client,
         source: scope.source.principal,
         destination: this.#cluster?.config.spiffe ?? '',
         isSecure: scope.isSecure,
