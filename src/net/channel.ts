@@ -45,6 +45,10 @@ export interface Channel {
   copy(buffer: Buffer, start: number, end: number): boolean
   /** The same, for one of several pieces that may come in this turn: they may leave together at its end. */
   gather(buffer: Buffer, start: number, end: number): boolean
+  /** Others write on the same way: much that comes at once is copied, and waits for its turn. */
+  readonly isShared: boolean
+  /** Much will come: it may be read in larger pieces from now on. */
+  widen(): void
   /** Stops reading until as many calls of `release`. */
   hold(): void
   release(): void

@@ -2,14 +2,15 @@
 // without touching listeners. Reading goes into one buffer shared by all connections of the process where Node lets us:
 // no allocation per read.
 import type net from 'node:net'
+import { blockBytes, wideBytes } from './block.ts'
 import type { Accepted, Owner } from './channel.ts'
 import { Outlet } from './outlet.ts'
 import { beginRead, endRead } from './turn.ts'
 
-const readBytes = 65536
-
 // Borrowed by every connection in turn: between two reads nobody may look into it.
-export const shared = Buffer.allocUnsafeSlow(readBytes)
+export const shared: Buffer = Buffer.allocUnsafeSlow(wideBytes)
+/** What a read may fill of it, unless the connection was widened. */
+export const narrow: Buffer = shared.subarray(0, blockBytes)
 
 /** The `onread` option for net.connect and tls.connect; `attach` then gives it its connection. */
 export class Reading {
@@ -18,7 +19,7 @@ export class Reading {
   connection: Connection | null
 
   constructor() {
-    this.buffer = shared
+    this.buffer = narrow
     this.connection = null
     this.callback = (bytes) => {
       this.connection?.read(shared, bytes)
@@ -44,6 +45,7 @@ export class Connection implements Accepted {
   /** We sent ours. */
   isFinished: boolean
   readonly #outlet: Outlet
+  readonly #isReadingShared: boolean
   #holds: number
   #error: Error | null
 
@@ -63,7 +65,8 @@ export class Connection implements Accepted {
     this.#holds = 0
     this.#error = null
     if (reading !== null) reading.connection = this
-    else if (!useSharedBuffer(socket, this)) {
+    this.#isReadingShared = reading !== null || useSharedBuffer(socket, this)
+    if (!this.#isReadingShared) {
       socket.on('data', (chunk: Buffer) => this.read(chunk, chunk.length))
     }
     socket.on('end', () => {
@@ -134,6 +137,18 @@ export class Connection implements Accepted {
     return this.#outlet.isFull
   }
 
+  get isShared(): boolean {
+    return false
+  }
+
+  widen(): void {
+    this.#outlet.widen()
+    // TLS hands out no more than a record.
+    if ('encrypted' in this.socket) return
+    const handle = (this.socket as unknown as { _handle?: UserBuffer | null })._handle
+    if (this.#isReadingShared) handle?.useUserBuffer?.(shared)
+  }
+
   /** Stops reading until as many calls of `release`. */
   hold(): void {
     if (this.#holds++ > 0) return
@@ -192,11 +207,11 @@ function useSharedBuffer(socket: net.Socket, connection: Connection): boolean {
   }
   if (buffer === null || callback === null || socket.readableLength > 0) return false
   const slots = socket as unknown as Record<symbol, unknown>
-  slots[buffer] = shared
+  slots[buffer] = narrow
   slots[callback] = (bytes: number) => {
     connection.read(shared, bytes)
     return true
   }
-  handle.useUserBuffer(shared)
+  handle.useUserBuffer(narrow)
   return true
 }

@@ -134,6 +134,15 @@ export class Incoming implements Accepted, LineUser {
     return this.#outlet.isFull
   }
 
+  get isShared(): boolean {
+    return false
+  }
+
+  widen(): void {
+    this.#outlet.widen()
+    this.socket.widen()
+  }
+
   hold(): void {
     if (this.#holds++ === 0) this.socket._handle?.readStop()
   }

@@ -2,7 +2,7 @@
 // it can be: `canDrive` says whether.
 import { getSystemErrorName } from 'node:util'
 import type { Ends } from './channel.ts'
-import { shared } from './connection.ts'
+import { narrow, shared } from './connection.ts'
 import { isDirect } from './outlet.ts'
 import type { Handle, Way } from './outlet.ts'
 
@@ -88,7 +88,7 @@ export class Line implements Way, Ends {
     this.#isShut = false
     handle.line = this
     handle.onread = read
-    handle.useUserBuffer(shared)
+    handle.useUserBuffer(narrow)
     handle.readStart()
   }
 
@@ -147,6 +147,11 @@ export class Line implements Way, Ends {
     const status = handle.shutdown(request)
     if (status === alreadyOver) this.shut()
     else if (status !== 0) this.destroy(failure(status, 'shutdown'))
+  }
+
+  /** See Channel. */
+  widen(): void {
+    this._handle?.useUserBuffer(shared)
   }
 
   /** Our end is sent. */

@@ -2,7 +2,7 @@
 // callbacks and a tick of its own per write. On runtimes whose handles are known, bytes go to the handle itself, and
 // what it cannot take at once waits here; on others everything goes through the socket.
 import { getSystemErrorName } from 'node:util'
-import { blockBytes, giveBlock, takeBlock } from './block.ts'
+import { blockBytes, giveBlock, takeBlock, takeWide, wideBytes } from './block.ts'
 
 /** A write that the handle has not finished; it reports through `oncomplete` and must be given what it may not lose. */
 interface Pending {
@@ -70,6 +70,7 @@ export class Outlet {
   /** The queue waits for the end of the turn, not for a write. */
   #isGathering: boolean
   #isHeld: boolean
+  #isWide: boolean
   #isEnding: boolean
 
   /** `drained` is called when a writer that was told to stop may go on; not for what the socket itself has taken. */
@@ -88,7 +89,13 @@ export class Outlet {
     this.#tailEnd = 0
     this.#isGathering = false
     this.#isHeld = false
+    this.#isWide = false
     this.#isEnding = false
+  }
+
+  /** Much will be written: what is gathered leaves in larger pieces. */
+  widen(): void {
+    this.#isWide = true
   }
 
   /** Takes the buffer over. False: stop until drained. */
@@ -127,7 +134,6 @@ export class Outlet {
   copy(buffer: Buffer, start: number, end: number): boolean {
     const bytes = end - start
     const socket = this.#socket
-    if (bytes > blockBytes) return this.write(Buffer.from(buffer.subarray(start, end)))
     if (this.isBusy) {
       this.#append(buffer, start, end)
       return this.#isRoom()
@@ -140,6 +146,11 @@ export class Outlet {
     if (this.#isEncrypting) {
       const view = buffer.subarray(start, end)
       return !this.#waits(handle.writeBuffer(null, view), handle, view, bytes) || this.#isRoom()
+    }
+    if (bytes > blockBytes) {
+      this.#append(buffer, start, end)
+      this.#next(handle)
+      return this.#isRoom()
     }
     const block = takeBlock()
     buffer.copy(block, 0, start, end)
@@ -163,7 +174,7 @@ export class Outlet {
     if (!this.#isGathering) {
       this.#isGathering = true
       gatherUntilTurn(this)
-    } else if (this.#queued >= blockBytes - recordBytes) this.endOfTurn()
+    } else if (this.#queued >= (this.#isWide ? wideBytes : blockBytes) - recordBytes) this.endOfTurn()
     return this.#isRoom()
   }
 
@@ -176,11 +187,15 @@ export class Outlet {
   }
 
   #append(buffer: Buffer, start: number, end: number): void {
-    const bytes = end - start
-    if (this.#tailEnd + bytes > blockBytes) this.#closeTail()
-    this.#tail ??= takeBlock()
-    this.#tailEnd += buffer.copy(this.#tail, this.#tailEnd, start, end)
-    this.#queued += bytes
+    this.#queued += end - start
+    while (start < end) {
+      const tail = (this.#tail ??= this.#isWide ? takeWide() : takeBlock())
+      const bytes = Math.min(end - start, tail.length - this.#tailEnd)
+      buffer.copy(tail, this.#tailEnd, start, start + bytes)
+      this.#tailEnd += bytes
+      start += bytes
+      if (this.#tailEnd === tail.length) this.#closeTail()
+    }
   }
 
   #closeTail(): void {

@@ -75,6 +75,8 @@ export class Pump {
     b.other = a
     downstream.owner = a
     upstream.owner = b
+    if (!upstream.isShared) downstream.widen()
+    if (!downstream.isShared) upstream.widen()
     // What ended or filled up before the pump was there.
     if (downstream.isFull) {
       b.isHolding = true

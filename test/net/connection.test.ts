@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import net from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { test } from 'node:test'
-import { Connection } from '../../src/net/connection.ts'
+import { Connection, Reading } from '../../src/net/connection.ts'
 
 for (const [what, before] of [
   ['at once', () => undefined],
@@ -43,3 +43,44 @@ for (const [what, before] of [
     assert.equal(await closed, null)
   })
 }
+
+test('once widened it reads more than a block at a time, dialled or accepted', async (t) => {
+  for (const isDialled of [true, false]) {
+    const server = net.createServer({ pauseOnConnect: true })
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as AddressInfo
+    const reading = new Reading()
+    const dialled = net.connect(isDialled ? { host: '127.0.0.1', port, onread: reading } : { port })
+    const [accepted] = (await once(server, 'connection')) as [net.Socket]
+    server.close()
+    if (dialled.connecting) await once(dialled, 'connect')
+    t.after(() => {
+      dialled.destroy()
+      accepted.destroy()
+    })
+    const [near, far] = isDialled ? [dialled, accepted] : [accepted, dialled]
+    let seen = 0
+    let largest = 0
+    const owner = {
+      bytes: (buffer: Buffer, start: number, end: number) => {
+        assert.ok(end <= buffer.length)
+        assert.equal(buffer[start], 7)
+        assert.equal(buffer[end - 1], 7)
+        seen += end - start
+        largest = Math.max(largest, end - start)
+      },
+      ended: () => undefined,
+      drained: () => undefined,
+      closed: () => undefined,
+    }
+    const connection = new Connection(near, owner, isDialled ? reading : null)
+    connection.hold()
+    connection.widen()
+    far.write(Buffer.alloc(400_000, 7))
+    for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setImmediate(resolve))
+    connection.release()
+    while (seen < 400_000) await new Promise((resolve) => setImmediate(resolve))
+    assert.ok(largest > 65_536, `${largest} bytes`)
+  }
+})

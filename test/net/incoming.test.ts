@@ -196,3 +196,31 @@ for (const [what, before] of [
     assert.equal(scribe.error, null)
   })
 }
+
+test('once widened it reads more than a block at a time', async (t) => {
+  const { near, scribe, far } = await pair(t)
+  const sizes: number[] = []
+  near.owner = {
+    bytes: (buffer, start, end) => {
+      sizes.push(end - start)
+      scribe.bytes(buffer, start, end)
+    },
+    ended: () => scribe.ended(),
+    drained: () => undefined,
+    closed: (error) => scribe.closed(error),
+  }
+  const send = async (): Promise<number> => {
+    near.hold()
+    far.write(Buffer.alloc(400_000))
+    // As much as fits between the two lies ready.
+    for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setImmediate(resolve))
+    const before = scribe.bytesSeen
+    sizes.length = 0
+    near.release()
+    await until(() => scribe.bytesSeen === before + 400_000)
+    return Math.max(...sizes)
+  }
+  assert.equal(await send(), 65_536)
+  near.widen()
+  assert.ok((await send()) > 65_536)
+})

@@ -109,3 +109,40 @@ test('destroyed with bytes on their way: no drain, no error', async (t) => {
   await new Promise((resolve) => setImmediate(resolve))
   assert.equal(drains, 0)
 })
+
+for (const isWide of [false, true]) {
+  test(`borrowed bytes of any size arrive as they were${isWide ? ', in larger pieces' : ''}`, async (t) => {
+    const { near, far } = await pair(t)
+    const { promise: drained, resolve: drain } = Promise.withResolvers<void>()
+    const outlet = new Outlet(near, drain)
+    if (isWide) outlet.widen()
+    const borrowed = Buffer.alloc(300_000)
+    let sent = 0
+    const write = (how: 'copy' | 'gather', bytes: number): boolean => {
+      for (let i = 0; i < bytes; i++) borrowed[i] = (sent + i) % 251
+      sent += bytes
+      return outlet[how](borrowed, 0, bytes)
+    }
+    // With nothing under way, into a block that was begun, and behind a write that waits; blocks cut at their ends.
+    write('copy', 300_000)
+    for (const bytes of [65_536, 1, 16_384, 65_535, 262_144, 7, 65_537]) {
+      write('gather', bytes)
+      write('copy', bytes)
+    }
+    while (write('gather', 16_384));
+    write('copy', 299_999)
+    let read = 0
+    far.on('data', (chunk: Buffer) => {
+      for (let i = 0; i < chunk.length; i++)
+        if (chunk[i] !== (read + i) % 251) assert.fail(`byte ${read + i} of ${sent}`)
+      read += chunk.length
+    })
+    far.resume()
+    await drained
+    // Blocks that came back are used again.
+    for (let i = 0; i < 40; i++) write('gather', 16_384)
+    outlet.end()
+    await once(far, 'end')
+    assert.equal(read, sent)
+  })
+}

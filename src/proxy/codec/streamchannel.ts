@@ -69,6 +69,13 @@ export class StreamChannel implements Channel, StreamOwner {
 
   tellWhenIdle(): void {}
 
+  get isShared(): boolean {
+    return true
+  }
+
+  /** What comes is frames of the session's. */
+  widen(): void {}
+
   copy(buffer: Buffer, start: number, end: number): boolean {
     if (this.isClosed || this.isFinished) return true
     this.bytesOut += end - start
