@@ -1,12 +1,12 @@
 // Memory for bytes on their way out, used again: what is allocated for each piece makes the collector run over the whole heap
 // every 64 MB of traffic.
 
-/** Bytes of one block: no read brings more, but of a connection that was widened. */
+/** Bytes of one block: no read brings more, but of a connection that reads wide. */
 export const blockBytes = 65_536
 /** The same of those. */
 export const wideBytes = 262_144
 const maxSpare = 64
-const maxSpareWide = 16
+const maxSpareWide = 32
 const spare: Buffer[] = []
 const spareWide: Buffer[] = []
 

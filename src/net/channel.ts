@@ -48,7 +48,9 @@ export interface Channel {
   /** Others write on the same way: much that comes at once is copied, and waits for its turn. */
   readonly isShared: boolean
   /** Much will come: it may be read in larger pieces from now on. */
-  widen(): void
+  readWide(): void
+  /** Much will be written: what is gathered may leave in larger pieces from now on. */
+  writeWide(): void
   /** Stops reading until as many calls of `release`. */
   hold(): void
   release(): void

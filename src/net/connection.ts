@@ -9,7 +9,7 @@ import { beginRead, endRead } from './turn.ts'
 
 // Borrowed by every connection in turn: between two reads nobody may look into it.
 export const shared: Buffer = Buffer.allocUnsafeSlow(wideBytes)
-/** What a read may fill of it, unless the connection was widened. */
+/** What a read may fill of it, unless the connection reads wide. */
 export const narrow: Buffer = shared.subarray(0, blockBytes)
 
 /** The `onread` option for net.connect and tls.connect; `attach` then gives it its connection. */
@@ -141,12 +141,15 @@ export class Connection implements Accepted {
     return false
   }
 
-  widen(): void {
-    this.#outlet.widen()
+  readWide(): void {
     // TLS hands out no more than a record.
     if ('encrypted' in this.socket) return
     const handle = (this.socket as unknown as { _handle?: UserBuffer | null })._handle
     if (this.#isReadingShared) handle?.useUserBuffer?.(shared)
+  }
+
+  writeWide(): void {
+    this.#outlet.isWide = true
   }
 
   /** Stops reading until as many calls of `release`. */

@@ -138,9 +138,12 @@ export class Incoming implements Accepted, LineUser {
     return false
   }
 
-  widen(): void {
-    this.#outlet.widen()
-    this.socket.widen()
+  readWide(): void {
+    this.socket.readWide()
+  }
+
+  writeWide(): void {
+    this.#outlet.isWide = true
   }
 
   hold(): void {

@@ -150,7 +150,7 @@ export class Line implements Way, Ends {
   }
 
   /** See Channel. */
-  widen(): void {
+  readWide(): void {
     this._handle?.useUserBuffer(shared)
   }
 

@@ -52,6 +52,8 @@ const recordBytes = 16_384
 export class Outlet {
   /** See `lend`. */
   hasKept: boolean
+  /** What is gathered leaves in larger pieces. */
+  isWide: boolean
   /** TLS has encrypted what it is given before it returns, whenever that leaves. */
   readonly #isEncrypting: boolean
   readonly #socket: Way
@@ -70,12 +72,12 @@ export class Outlet {
   /** The queue waits for the end of the turn, not for a write. */
   #isGathering: boolean
   #isHeld: boolean
-  #isWide: boolean
   #isEnding: boolean
 
   /** `drained` is called when a writer that was told to stop may go on; not for what the socket itself has taken. */
   constructor(socket: Way, drained: () => void) {
     this.hasKept = false
+    this.isWide = false
     this.#isEncrypting = 'encrypted' in socket
     this.#socket = socket
     this.#drained = drained
@@ -89,13 +91,7 @@ export class Outlet {
     this.#tailEnd = 0
     this.#isGathering = false
     this.#isHeld = false
-    this.#isWide = false
     this.#isEnding = false
-  }
-
-  /** Much will be written: what is gathered leaves in larger pieces. */
-  widen(): void {
-    this.#isWide = true
   }
 
   /** Takes the buffer over. False: stop until drained. */
@@ -174,7 +170,7 @@ export class Outlet {
     if (!this.#isGathering) {
       this.#isGathering = true
       gatherUntilTurn(this)
-    } else if (this.#queued >= (this.#isWide ? wideBytes : blockBytes) - recordBytes) this.endOfTurn()
+    } else if (this.#queued >= (this.isWide ? wideBytes : blockBytes) - recordBytes) this.endOfTurn()
     return this.#isRoom()
   }
 
@@ -189,7 +185,7 @@ export class Outlet {
   #append(buffer: Buffer, start: number, end: number): void {
     this.#queued += end - start
     while (start < end) {
-      const tail = (this.#tail ??= this.#isWide ? takeWide() : takeBlock())
+      const tail = (this.#tail ??= this.isWide ? takeWide() : takeBlock())
       const bytes = Math.min(end - start, tail.length - this.#tailEnd)
       buffer.copy(tail, this.#tailEnd, start, start + bytes)
       this.#tailEnd += bytes

@@ -47,6 +47,7 @@ export class Wheel {
   #timer: Timer | null
   /** The slot at whose begin the timer fires, counted as the cursor is. */
   #wakeAt: number
+  #isClosed: boolean
 
   constructor(clock: Clock) {
     this.#clock = clock
@@ -56,11 +57,13 @@ export class Wheel {
     this.#armed = 0
     this.#timer = null
     this.#wakeAt = 0
+    this.#isClosed = false
   }
 
   /** Arms (again) to fire `ms` from now. */
   arm(deadline: Deadline, ms: number): void {
     if (deadline.slot >= 0) this.#unlink(deadline)
+    if (this.#isClosed) return
     const now = this.#clock.monotonic()
     if (this.#timer === null) this.#start(now)
     deadline.at = now + ms
@@ -74,8 +77,13 @@ export class Wheel {
     this.#unlink(deadline)
   }
 
-  /** Stops the system timer; armed deadlines never fire. */
+  /** No deadline ever fires again, and none that is armed from now on: a connect may still fail. */
   close(): void {
+    this.#isClosed = true
+    this.#rest()
+  }
+
+  #rest(): void {
     this.#timer?.cancel()
     this.#timer = null
   }
@@ -143,7 +151,7 @@ export class Wheel {
         this.#armed++
       }
     }
-    if (this.#armed === 0) this.close()
+    if (this.#armed === 0) this.#rest()
     // Nothing is armed, or one that fired has closed us.
     if (this.#timer === null) return
     let next = this.#cursor + 1

@@ -75,8 +75,10 @@ export class Pump {
     b.other = a
     downstream.owner = a
     upstream.owner = b
-    if (!upstream.isShared) downstream.widen()
-    if (!downstream.isShared) upstream.widen()
+    if (!upstream.isShared) downstream.readWide()
+    if (!downstream.isShared) upstream.readWide()
+    downstream.writeWide()
+    upstream.writeWide()
     // What ended or filled up before the pump was there.
     if (downstream.isFull) {
       b.isHolding = true

@@ -44,7 +44,7 @@ for (const [what, before] of [
   })
 }
 
-test('once widened it reads more than a block at a time, dialled or accepted', async (t) => {
+test('reading wide it reads more than a block at a time, dialled or accepted', async (t) => {
   for (const isDialled of [true, false]) {
     const server = net.createServer({ pauseOnConnect: true })
     server.listen(0, '127.0.0.1')
@@ -76,7 +76,7 @@ test('once widened it reads more than a block at a time, dialled or accepted', a
     }
     const connection = new Connection(near, owner, isDialled ? reading : null)
     connection.hold()
-    connection.widen()
+    connection.readWide()
     far.write(Buffer.alloc(400_000, 7))
     for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setImmediate(resolve))
     connection.release()

@@ -197,7 +197,7 @@ for (const [what, before] of [
   })
 }
 
-test('once widened it reads more than a block at a time', async (t) => {
+test('reading wide it reads more than a block at a time', async (t) => {
   const { near, scribe, far } = await pair(t)
   const sizes: number[] = []
   near.owner = {
@@ -221,6 +221,6 @@ test('once widened it reads more than a block at a time', async (t) => {
     return Math.max(...sizes)
   }
   assert.equal(await send(), 65_536)
-  near.widen()
+  near.readWide()
   assert.ok((await send()) > 65_536)
 })

@@ -115,7 +115,7 @@ for (const isWide of [false, true]) {
     const { near, far } = await pair(t)
     const { promise: drained, resolve: drain } = Promise.withResolvers<void>()
     const outlet = new Outlet(near, drain)
-    if (isWide) outlet.widen()
+    outlet.isWide = isWide
     const borrowed = Buffer.alloc(300_000)
     let sent = 0
     const write = (how: 'copy' | 'gather', bytes: number): boolean => {

@@ -108,6 +108,9 @@ test('a wheel that is closed by a deadline stays still', () => {
   wheel.arm(new Deadline(owner, 1), 500)
   clock.advance(1000)
   assert.equal(owner.fired.length, 0)
+  wheel.arm(new Deadline(owner, 2), 10)
+  clock.advance(1000)
+  assert.equal(owner.fired.length, 0, 'not even what comes late')
 })
 
 test('backoff grows to its limit and is never below half of it', () => {

@@ -74,7 +74,9 @@ export class StreamChannel implements Channel, StreamOwner {
   }
 
   /** What comes is frames of the session's. */
-  widen(): void {}
+  readWide(): void {}
+
+  writeWide(): void {}
 
   copy(buffer: Buffer, start: number, end: number): boolean {
     if (this.isClosed || this.isFinished) return true

@@ -1,6 +1,7 @@
 // Heads and bodies as HTTP/1.1 writes them: the bytes as they came, minus what ends at this hop, plus what filters add,
 // composed in one standing buffer.
 import { createHash, randomBytes } from 'node:crypto'
+import { wideBytes } from '../../net/block.ts'
 import type { Channel } from '../../net/channel.ts'
 import { Fields } from '../../wire/h2/fields.ts'
 import type { Head } from '../../wire/head.ts'
@@ -45,6 +46,7 @@ let drops: readonly string[] | null = null
 /** The request head for upstream. It waits for `flushWaiting`. */
 export function writeRequest(connection: Channel, x: Exchange, head: Headers): void {
   flushWaiting()
+  if (head.contentLength >= wideBytes) connection.writeWide()
   room(x.path.length + head.bound + sizeOf(x.requestAdds))
   let at = put(x.method, 0)
   scratch[at++] = 32
@@ -87,6 +89,7 @@ export function writeResponse(
   isMore: boolean,
 ): boolean {
   flushWaiting()
+  if (head.contentLength >= wideBytes) connection.writeWide()
   const bytes = to - from
   const isLarge = bytes > gatherLimit
   const status = x.status === 101 && head.status === 200 ? 101 : head.status

@@ -2,9 +2,9 @@
 // the order in which they were written.
 import { Flag, Type, headerBytes, writeHeader, writeWord } from './frame.ts'
 
-/** Data is held back while so much output waits: two reads of a socket. */
-export const highWater = 131072
-export const standingBytes = highWater + 16384 + 4096
+/** Data is held back while so much output waits: four reads of a socket. */
+export const highWater = 262_144
+export const standingBytes = highWater + 16_384 + 4096
 const maxSpare = 16
 
 // Buffers that nobody gathers in at the moment: an idle session holds none.

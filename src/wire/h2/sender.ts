@@ -256,9 +256,10 @@ export class Sender {
         bytes < littleBytes || bytes > standingBytes ? Buffer.allocUnsafe(bytes) : takeBuffer()
     } else if (stream.queueEnd + bytes > queue.length) {
       const waiting = stream.queued
-      // Half of the place free at least: else every few bytes would move the rest.
-      const isRoomy = (waiting + bytes) * 2 <= queue.length
-      const place = isRoomy ? queue : Buffer.allocUnsafeSlow((waiting + bytes) * 2)
+      // Much comes, or half of the place is free at least: else every few bytes would move the rest.
+      const isRoomy =
+        waiting + bytes <= queue.length && (bytes * 4 >= waiting || (waiting + bytes) * 2 <= queue.length)
+      const place = isRoomy ? queue : placeFor(queue, waiting + bytes)
       queue.copy(place, 0, stream.queueStart, stream.queueEnd)
       if (place !== queue) giveBuffer(queue)
       stream.queue = queue = place
@@ -295,6 +296,12 @@ export class Sender {
     }
     stream.next = stream.previous = null
   }
+}
+
+/** What outgrew the place of little data gets one that is used again, if it is large enough. */
+function placeFor(before: Buffer, bytes: number): Buffer {
+  const isGrowing = before.length < standingBytes && bytes >= littleBytes && bytes <= standingBytes
+  return isGrowing ? takeBuffer() : Buffer.allocUnsafeSlow(bytes * 2)
 }
 
 /** Makes HEADERS and CONTINUATIONs of a block that is too long for one frame; returns the new end. */
