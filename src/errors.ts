@@ -1,5 +1,6 @@
 // The closed table of failures. Every error a user can meet has a stable code, a status for the shell and, where a
-// command can mend it, that command. `meshctl explain CODE` prints the longer text.
+// command can mend it, that command. `meshctl explain CODE` prints the longer text. One file, however long: a code is looked
+// up here, and that it was never used before is seen here.
 
 /** Exit statuses of every command (sysexits where one exists). */
 export const Exit = {

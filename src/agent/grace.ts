@@ -11,7 +11,7 @@ import { type Instance, signOfLifeIds } from '../registry/registry.ts'
 export const graceMs = 30_000
 
 /** Two ways to notice that the registry is away: what is asked of it, and what is told to it. */
-export type Way = 'watch' | 'lease'
+type Way = 'watch' | 'lease'
 
 export class Grace {
   readonly #clock: Clock

@@ -25,7 +25,7 @@ export interface RegisterOptions {
   readonly log: Log
   readonly health: () => readonly ServiceHealth[]
   /** Told again and again whether the registry hears what is written. */
-  readonly reached?: (isReached: boolean) => void
+  readonly reached: (isReached: boolean) => void
 }
 
 interface State {
@@ -63,7 +63,7 @@ export class Registrar {
     this.#timers.push(
       clock.every(leaseEveryMs, () => {
         // Answers take milliseconds; this one will not come.
-        if (this.#waiting.has('beat')) this.#options.reached?.(false)
+        if (this.#waiting.has('beat')) this.#options.reached(false)
         this.#repeat('beat', () => this.#beat())
       }),
       clock.every(auditMs, () => this.#repeat('audit', () => this.#audit())),
@@ -133,12 +133,12 @@ export class Registrar {
         await step()
         if (this.#away) this.#options.log.info('registration goes on')
         this.#away = false
-        this.#options.reached?.(true)
+        this.#options.reached(true)
       } catch (error) {
         if (!this.#away)
           this.#options.log.warn({ error: reason(error) }, 'registration waits for the registry')
         this.#away = true
-        this.#options.reached?.(!(error instanceof MeshError && error.code === 'MSH0301'))
+        this.#options.reached(!(error instanceof MeshError && error.code === 'MSH0301'))
       }
     })
     return this.#queue

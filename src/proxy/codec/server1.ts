@@ -1,5 +1,8 @@
 // HTTP/1.1 downstream: one accepted connection, its requests one after the other. Pipelined requests wait their turn in
 // the stash, which is bounded.
+//
+// Longer than its neighbours: what is left here all reads and moves the one exchange under way (`#x`); body, stash, deadlines
+// and tunnel are rooms of their own.
 import type { Channel, Owner } from '../../net/channel.ts'
 import { Head } from '../../wire/head.ts'
 import { faultName, faultStatus, parseRequest } from '../../wire/http1.ts'

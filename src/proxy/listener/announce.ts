@@ -1,6 +1,7 @@
 // PROXY headers at this host's services: read from balancers outside the mesh where the port is declared so, and written to
 // applications that want to know who calls. Which, is never guessed.
-import { plainAddress, printAddress } from '../../net/addr.ts'
+import { plainAddress } from '../../net/addr.ts'
+import { peerOf } from '../../net/channel.ts'
 import type { Accepted, Ends, Owner } from '../../net/channel.ts'
 import { Deadline } from '../../net/wheel.ts'
 import type { Expiring } from '../../net/wheel.ts'
@@ -61,7 +62,9 @@ export class Announced implements Owner, Expiring, Guest {
     this.#finish()
     const { source } = header
     const client =
-      source === null ? this.#scope.client : printAddress(plainAddress(source.address), source.port)
+      source === null
+        ? this.#scope.client
+        : peerOf({ remoteAddress: source.address, remotePort: source.port })
     this.#serve({ ...this.#scope, announced: header, adds: forwardedFor(header), client })
     if (header.length < first.length) this.#connection.owner.bytes(first, header.length, first.length)
   }
