@@ -18,6 +18,8 @@ export interface LocalOptions {
 }
 
 const killGraceMs = 2000
+/** Where iptables and ipset are. Cron and a user's shell on Debian leave it out. */
+const adminPath = '/usr/sbin:/sbin'
 
 export class LocalHost implements Host {
   readonly label = 'this machine'
@@ -126,6 +128,7 @@ export class LocalHost implements Host {
       const child = spawn(words[0] ?? 'sh', words.slice(1), {
         stdio: ['pipe', 'pipe', 'pipe'],
         detached: true,
+        env: { ...process.env, PATH: `${process.env['PATH'] ?? '/usr/bin:/bin'}:${adminPath}` },
       })
       const out: Buffer[] = []
       const err: Buffer[] = []

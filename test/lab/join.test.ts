@@ -93,8 +93,9 @@ test('sessions that are open stay open, new ones open at any moment of join and 
 async function breakAt(
   phase: string,
   signal: NodeJS.Signals,
+  host: string = 'vm1',
 ): Promise<{ status: number | null; stderr: string; reached: boolean }> {
-  const args = ['join', mesh.at('vm1'), '--name', 'vm1', ...mesh.ssh, '--service', web, '--yes']
+  const args = ['join', mesh.at(host), '--name', host, ...mesh.ssh, '--service', web, '--yes']
   const child = spawn(process.execPath, [mesh.program, ...args], {
     env: { ...process.env, MESHCTL_CONFIG: mesh.config, NO_COLOR: '1' },
     stdio: ['ignore', 'ignore', 'pipe'],
@@ -121,26 +122,20 @@ for (const phase of joinPhases.slice(joinPhases.indexOf('dead-man'), joinPhases.
   })
 }
 
-for (const phase of ['units', 'capture'] as const) {
-  test(`the operator's machine dies in phase ${phase}: the host undoes the join by itself`, async () => {
-    const { reached, stderr } = await breakAt(phase, 'SIGKILL')
-    assert.ok(reached, stderr)
-    const first = portraits.get('vm1')
-    assert.ok(first)
-    await until(
-      'the dead-man timer to undo the join',
-      async () =>
-        (
-          await lab.enter(
-            'vm1',
-            'test -e /etc/systemd/system/meshctl-undo.timer -o -e /etc/meshctl -o -e /opt/meshctl',
-          )
-        ).status !== 0,
-      { timeoutMs: 120_000, everyMs: 1000 },
-    )
-    await assertAsBefore('vm1', `after the operator died in ${phase}`)
+async function dies(phase: string, host: string): Promise<void> {
+  const { reached, stderr } = await breakAt(phase, 'SIGKILL', host)
+  assert.ok(reached, stderr)
+  const left = 'test -e /etc/systemd/system/meshctl-undo.timer -o -e /etc/meshctl -o -e /opt/meshctl'
+  await until('the dead-man timer to undo the join', async () => (await lab.enter(host, left)).status !== 0, {
+    timeoutMs: 120_000,
+    everyMs: 1000,
   })
+  await assertAsBefore(host, `after the operator died in ${phase}`)
 }
+
+test(`the operator's machine dies in phase units, and in phase capture: the hosts undo the joins by themselves`, async () => {
+  await Promise.all([dies('units', 'vm1'), dies('capture', 'vm2')])
+})
 
 test('the host loses its network in the middle of a join: undone, and a later join works', async () => {
   const { reached } = await breakAt('start', 'SIGKILL')
@@ -173,6 +168,35 @@ test('workers that are left without their supervisor do not keep the host from b
   const left = await mesh.leave('vm1')
   assert.equal(left.status, 0, left.stderr)
   await assertAsBefore('vm1', 'after undo.sh')
+})
+
+test('joined again without timers: none is left, and the lines for crontab do their work', async () => {
+  await mesh.mustJoin('vm1', [web])
+  const timers = async (): Promise<number> =>
+    (await lab.do('vm1', 'systemctl list-timers --all --no-legend')).match(/meshctl-\w+\.timer/g)?.length ?? 0
+  assert.equal(await timers(), 3)
+  const joined = await mesh.join('vm1', [web], ['--no-timers'])
+  assert.equal(joined.status, 0, joined.stderr)
+  assert.equal(await timers(), 0)
+  const lines = joined.stdout.trim().split('\n')
+  const commands = lines.map((line) => line.split(' ').slice(5).join(' '))
+  assert.deepEqual(
+    commands,
+    ['renew', 'verify', 'report'].map((verb) => `/usr/local/bin/meshctl agent ${verb}`),
+  )
+  // Cron itself takes them, and would run them with as little around them: quiet when all is well.
+  await lab.do('vm1', 'crontab -', { input: joined.stdout })
+  assert.equal(await lab.do('vm1', 'crontab -l'), joined.stdout)
+  for (const command of commands) {
+    await until(command, async () => {
+      const done = await lab.enter('vm1', `env -i HOME=/root PATH=/usr/bin:/bin sh -c '${command}'`)
+      return done.status === 0 && done.stdout + done.stderr === ''
+    })
+  }
+  await lab.do('vm1', 'crontab -r')
+  assert.match((await mesh.join('vm1', [web], ['--no-timers'])).stderr, /unchanged/)
+  assert.equal((await mesh.leave('vm1')).status, 0)
+  await assertAsBefore('vm1', 'after leave')
 })
 
 test('a user with sudo joins and leaves as well as root', async () => {
