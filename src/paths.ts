@@ -26,6 +26,7 @@ export const users = { proxy: 'meshctl-proxy', control: 'meshctl-control' } as c
 
 export const units = {
   agent: 'meshctl-agent.service',
+  agentSocket: 'meshctl-agent.socket',
   proxy: 'meshctl-proxy.service',
   proxySocket: 'meshctl-proxy.socket',
   control: 'meshctl-control.service',

@@ -105,10 +105,13 @@ orphans() {
   done
 }
 
+# The resolver as soon as nobody answers for the agent any more: until then every lookup of the host fails.
 stop() {
-  systemctl disable --quiet meshctl-renew.timer meshctl-verify.timer meshctl-report.timer meshctl-agent.service \
-    meshctl-proxy.socket meshctl-proxy.service 2>/dev/null
-  systemctl stop meshctl-renew.timer meshctl-verify.timer meshctl-report.timer meshctl-agent.service 2>/dev/null
+  systemctl disable --quiet meshctl-renew.timer meshctl-verify.timer meshctl-report.timer meshctl-agent.socket \
+    meshctl-agent.service meshctl-proxy.socket meshctl-proxy.service 2>/dev/null
+  systemctl stop meshctl-renew.timer meshctl-verify.timer meshctl-report.timer meshctl-agent.socket \
+    meshctl-agent.service 2>/dev/null
+  resolver
   capture
   systemctl stop meshctl-proxy.socket meshctl-proxy.service 2>/dev/null
   orphans
@@ -126,9 +129,8 @@ dropins() {
 
 all() {
   stop
-  resolver
   dropins
-  for unit in agent.service proxy.service proxy.socket renew.service renew.timer verify.service verify.timer \
+  for unit in agent.socket agent.service proxy.service proxy.socket renew.service renew.timer verify.service verify.timer \
     report.service report.timer; do
     rm -f "$systemd/meshctl-$unit" "$systemd"/*.wants/"meshctl-$unit"
   done
@@ -160,11 +162,15 @@ previous() {
     complain 'there is no earlier installation to go back to'
     return 1
   fi
-  rm -f "$systemd"/meshctl-agent.service "$systemd"/meshctl-proxy.* "$systemd"/meshctl-re* "$systemd"/meshctl-verify.*
+  # The earlier one may have had no socket of the agent.
+  systemctl stop meshctl-agent.socket meshctl-agent.service 2>/dev/null
+  rm -f "$systemd"/meshctl-agent.* "$systemd"/multi-user.target.wants/meshctl-agent.socket \
+    "$systemd"/meshctl-proxy.* "$systemd"/meshctl-re* "$systemd"/meshctl-verify.*
   dropins
   tar -C / -xpf "$saved/saved.tar" || complain 'the earlier installation could not be unpacked'
   ln -sfn "$(cat "$saved/release")" "$opt/current.new" && mv -fT "$opt/current.new" "$opt/current"
   systemctl daemon-reload
+  if [ -e "$systemd/meshctl-agent.socket" ]; then systemctl enable --quiet --now meshctl-agent.socket; fi
   systemctl restart meshctl-proxy.socket meshctl-proxy.service meshctl-agent.service || complain 'the earlier installation did not start'
   while read -r timer; do
     if [ -e "$systemd/$timer" ]; then systemctl enable --quiet --now "$timer"; fi

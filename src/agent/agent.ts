@@ -40,6 +40,8 @@ export interface AgentOptions {
   readonly host: Host
   readonly clock: Clock
   readonly log: Log
+  /** What systemd passed. */
+  readonly passed?: NonNullable<NamesOptions['passed']>
   /** Seams of tests. */
   readonly registry?: Registry
   readonly connectSigner?: NonNullable<IdentityOptions['connect']>
@@ -92,6 +94,7 @@ export class Agent implements Answers {
       clock,
       log,
       changed,
+      ...(options.passed === undefined ? {} : { passed: options.passed }),
       ...(options.dnsListen === undefined ? {} : { listen: options.dnsListen }),
     })
     this.#capture = new Capture({ config, host, clock, log, changed })

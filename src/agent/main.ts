@@ -4,6 +4,7 @@ import { systemClock } from '../clock.ts'
 import { Exit, MeshError, reason } from '../errors.ts'
 import { LocalHost } from '../host/local.ts'
 import { makeLog } from '../log.ts'
+import { forgetPassed, passedDescriptors } from '../net/activation.ts'
 import { pathsUnder } from '../paths.ts'
 import { version } from '../version.ts'
 import { Agent } from './agent.ts'
@@ -81,7 +82,9 @@ async function main({ verb, verbose, force, prefix }: Arguments): Promise<void> 
   const host = new LocalHost()
   if (verb === 'run') {
     const log = makeLog('agent')
-    const agent = new Agent({ config, paths, host, clock: systemClock, log })
+    const passed = passedDescriptors(process.env, process.pid)
+    forgetPassed(process.env)
+    const agent = new Agent({ config, paths, host, clock: systemClock, log, passed })
     const stop = (signal: string): void => {
       log.info({ signal }, 'stopping')
       agent.stop().then(

@@ -9,10 +9,11 @@ import { detectResolver, installResolver, plainListen, resolverFiles } from '../
 import type { Log } from '../log.ts'
 import type { HostConfig } from '../model/host.ts'
 import { fqdn } from '../model/name.ts'
+import type { PassedDescriptor } from '../net/activation.ts'
 import { ports } from '../paths.ts'
 import { storeFile } from '../pki/key.ts'
 import type { Upstream } from './dns/forwarder.ts'
-import { DnsServer } from './dns/server.ts'
+import { DnsServer, type PassedPair } from './dns/server.ts'
 
 /** DHCP and people change resolv.conf: its text is looked at often, all there is to know now and then. */
 const lookMs = 5000
@@ -28,7 +29,15 @@ export interface NamesOptions {
   readonly log: Log
   readonly changed: () => void
   /** Where to listen; tests choose port 0. */
-  readonly listen?: readonly { readonly address: string; readonly port: number }[]
+  readonly listen?: readonly Place[]
+  /** What systemd passed: the port that the host's resolver asks, which then waits while nobody of us is there. */
+  readonly passed?: readonly PassedDescriptor[]
+}
+
+export interface Place {
+  readonly address: string
+  readonly port: number
+  readonly passed?: PassedPair
 }
 
 /** `10.0.0.1`, `10.0.0.1#5353`, `fe80::1%eth0` as resolvers are written; null: not an address, or us. */
@@ -39,12 +48,20 @@ export function upstreamOf(text: string): Upstream | null {
   return us ? null : { address, port: Number(port) }
 }
 
+/** The sockets of `plainListen` among those that systemd passed; null: not both of them. */
+export function passedPair(passed: readonly PassedDescriptor[]): PassedPair | null {
+  const of = (protocol: 'tcp' | 'udp'): number | undefined =>
+    passed.find((each) => each.protocol === protocol && each.port === plainListen.port)?.fd
+  const [udp, tcp] = [of('udp'), of('tcp')]
+  return udp === undefined || tcp === undefined ? null : { udp, tcp }
+}
+
 export class Names {
   readonly #options: NamesOptions
   readonly #server: DnsServer
   readonly #file: string
   readonly #timers: Timer[] = []
-  #pending: { readonly address: string; readonly port: number }[]
+  #pending: Place[]
   #problem: string | null = null
   /** Why the host does not ask us for names, though it should; null: it does. */
   #displaced: string | null = null
@@ -62,7 +79,9 @@ export class Names {
     this.#server = new DnsServer(options.log, { clock: options.clock })
     this.#file = join(options.folder, 'resolvers.json')
     const loopback = { address: '127.0.0.1', port: ports.dns }
-    this.#pending = options.mode === 'off' ? [] : [...(options.listen ?? [loopback, plainListen])]
+    const passed = passedPair(options.passed ?? [])
+    const resolver = passed === null ? plainListen : { ...plainListen, passed }
+    this.#pending = options.mode === 'off' ? [] : [...(options.listen ?? [loopback, resolver])]
   }
 
   get state(): 'ok' | 'off' | 'failed' {
@@ -77,9 +96,11 @@ export class Names {
   /** Listens before anything of the mesh is known: the rest of the host's names must work at once. */
   async start(): Promise<void> {
     if (this.#options.mode === 'off') return
-    await this.#saved()
+    const isKnown = await this.#saved()
     await this.#listen()
-    await this.#look()
+    const looked = this.#look()
+    // What waits at the port since before we were started is not to wait for this too.
+    if (!isKnown) await looked
     this.#timers.push(this.#options.clock.every(lookMs, () => void this.#look()))
   }
 
@@ -104,7 +125,7 @@ export class Names {
   async #listen(): Promise<void> {
     for (const place of this.#pending) {
       try {
-        const bound = await this.#server.listen(place.address, place.port)
+        const bound = await this.#server.listen(place.address, place.port, place.passed)
         this.port = this.port === 0 ? bound : this.port
         this.#pending = this.#pending.filter((other) => other !== place)
         this.#problem = null
@@ -122,12 +143,16 @@ export class Names {
     )
   }
 
-  async #saved(): Promise<void> {
+  /** Whether we know from before whom to ask. */
+  async #saved(): Promise<boolean> {
     try {
       const saved: unknown = JSON.parse(await readFile(this.#file, 'utf8'))
-      if (Array.isArray(saved)) this.#use(saved.map(String))
+      if (!Array.isArray(saved)) return false
+      this.#use(saved.map(String))
+      return true
     } catch {
       // None saved yet.
+      return false
     }
   }
 

@@ -4,13 +4,15 @@ import { systemClock } from '../clock.ts'
 import { gatherFacts, type HostFacts } from '../host/facts.ts'
 import { quote, type Host } from '../host/host.ts'
 import { preflight } from '../host/preflight.ts'
-import { isRecord } from '../model/problem.ts'
+import type { HostConfig } from '../model/host.ts'
+import { listens } from '../model/service.ts'
 import { pathsUnder, ports, units } from '../paths.ts'
 import { version } from '../version.ts'
 import type { Cli } from './cli.ts'
 import type { CheckFlags } from './command/check.ts'
 import { Findings, printFindings } from './finding.ts'
 import { contextStore } from './context.ts'
+import { readConfig } from './join/install.ts'
 import { openRemote, readSshLogin } from './remote.ts'
 import { checkReport, checkStanding } from './standing.ts'
 
@@ -44,16 +46,18 @@ function checkFitness(facts: HostFacts, findings: Findings): void {
 async function checkJoined(host: Host, facts: HostFacts, findings: Findings): Promise<void> {
   const { installed } = facts
   findings.ok('join', 'mesh', installed === null ? '' : `${installed.mesh} as ${installed.host}`)
-  await checkUnits(host, findings)
+  const config = await readConfig(host)
+  await checkUnits(host, config, findings)
   await checkReport(host, findings, await checkVerify(host, findings))
   await checkProxy(host, findings)
-  await checkNames(host, findings)
+  await checkNames(host, config, findings)
   checkClock(facts, findings)
   await checkRelease(host, findings)
 }
 
-async function checkUnits(host: Host, findings: Findings): Promise<void> {
-  const names = [units.agent, units.proxy, units.proxySocket]
+async function checkUnits(host: Host, config: HostConfig | null, findings: Findings): Promise<void> {
+  const isAsked = config !== null && config.dns !== 'off'
+  const names = [units.agent, ...(isAsked ? [units.agentSocket] : []), units.proxy, units.proxySocket]
   const { stdout } = await host.run(`systemctl is-active ${names.join(' ')}`)
   const states = stdout.trim().split('\n')
   for (const [index, name] of names.entries()) {
@@ -64,7 +68,9 @@ async function checkUnits(host: Host, findings: Findings): Promise<void> {
         'units',
         name,
         `is ${state}`,
-        `systemctl restart ${name}; journalctl -u ${name} says why`,
+        name === units.agentSocket
+          ? `systemctl stop ${name} ${units.agent} && systemctl start ${name} ${units.agent}`
+          : `systemctl restart ${name}; journalctl -u ${name} says why`,
       )
   }
 }
@@ -105,22 +111,19 @@ async function checkProxy(host: Host, findings: Findings): Promise<void> {
 }
 
 /** A name of the mesh resolves to a virtual address, and one outside still resolves as before. */
-async function checkNames(host: Host, findings: Findings): Promise<void> {
-  const text = await host.get(paths.hostConfig, { root: true })
-  const config = text === null ? null : readJson(text.toString('utf8'))
-  if (!isRecord(config)) {
+async function checkNames(host: Host, config: HostConfig | null, findings: Findings): Promise<void> {
+  if (config === null) {
     findings.error('dns', 'host.json', 'cannot be read', 'meshctl join the host again')
     return
   }
-  if (config['dns'] === 'off') {
+  if (config.dns === 'off') {
     findings.ok('dns', 'names', 'are switched off for this host')
     return
   }
-  const services = Array.isArray(config['services']) ? config['services'].filter(isRecord) : []
   // Those that only call have no name to look up.
-  const own = services.find((service) => service['port'] !== 0)
+  const own = config.services.find(listens)
   if (own === undefined) return
-  const name = `${String(own['name'])}.${String(own['namespace'])}.mesh`
+  const name = `${own.name}.${own.namespace}.mesh`
   const { stdout } = await host.run(`timeout 5 getent ahostsv4 ${quote(name)}`)
   const address = stdout.split(/\s/)[0] ?? ''
   if (address.startsWith('240.240.')) findings.ok('dns', name, `is ${address}`)
@@ -153,12 +156,4 @@ async function checkRelease(host: Host, findings: Findings): Promise<void> {
       `${theirs === '' ? 'unknown' : theirs}, this command is ${version}`,
       'meshctl join the host again',
     )
-}
-
-function readJson(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return null
-  }
 }

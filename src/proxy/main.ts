@@ -1,6 +1,7 @@
 // The supervisor's program, or the request for a reload. Its workers run another one (worker.ts).
 import { MeshError, reason } from '../errors.ts'
 import { makeLog } from '../log.ts'
+import { forgetPassed } from '../net/activation.ts'
 import { readOptions, usage } from './options.ts'
 import { Predecessor } from './predecessor.ts'
 import { askReload } from './push.ts'
@@ -25,10 +26,7 @@ async function supervise(args: readonly string[]): Promise<void> {
       hint: 'start meshctl-proxy.socket, or pass --outbound, --inbound, --link',
     })
   }
-  // What descriptors systemd gave us is nobody else's business, and not our workers'.
-  delete process.env['LISTEN_FDS']
-  delete process.env['LISTEN_PID']
-  delete process.env['LISTEN_FDNAMES']
+  forgetPassed(process.env)
   await new Service({
     log,
     options,

@@ -97,6 +97,59 @@ test('an agent that is killed costs no request and comes back', async () => {
   await bothAnswer()
 })
 
+/** Names asked for on a host without any cache in between, again and again; gives how many there were and how many failed. */
+async function asking(host: string, seconds: number): Promise<{ asked: number; failed: number }> {
+  const script = `end=$(($(date +%s) + ${seconds})); asked=0; failed=0
+    while [ $(date +%s) -lt $end ]; do
+      resolvectl flush-caches 2>/dev/null; asked=$((asked + 1))
+      getent ahostsv4 web.default.mesh >/dev/null || failed=$((failed + 1))
+    done; echo $asked $failed`
+  const [asked = 0, failed = 0] = (await lab.do(host, script)).trim().split(' ').map(Number)
+  return { asked, failed }
+}
+
+test('an agent that is restarted or killed costs no name', async () => {
+  const hosts = ['vm1', 'vm2']
+  const seen = Promise.all(hosts.map((host) => asking(host, 12)))
+  for (const host of hosts) await lab.do(host, 'systemctl restart meshctl-agent')
+  await sleep(2000)
+  for (const host of hosts) await lab.do(host, 'systemctl kill --signal=SIGKILL meshctl-agent')
+  for (const { asked, failed } of await seen) {
+    assert.equal(failed, 0, `${failed} of ${asked}`)
+    assert.ok(asked > 50, `${asked} names were asked for`)
+  }
+})
+
+test('an agent that never comes up lets go of the resolver: lookups go on to the next server at once', async () => {
+  const unit = 'meshctl-agent.service'
+  const dropIn = `/run/systemd/system/${unit}.d/broken.conf`
+  const lookup = async (): Promise<number | null> =>
+    (await lab.enter('vm2', 'timeout 2 getent ahostsv4 web.default.mesh')).status
+  await lab.do(
+    'vm2',
+    `mkdir -p ${dropIn.slice(0, dropIn.lastIndexOf('/'))} && printf '[Service]\nExecStart=\nExecStart=/bin/false\n' > ${dropIn} && ` +
+      `systemctl daemon-reload && systemctl kill --signal=SIGKILL ${unit}`,
+  )
+  try {
+    // 124 is timeout's own: nobody refused. The next server of the lab knows no such name.
+    await until('lookups to be refused at once', async () => (await lookup()) === 2, {
+      timeoutMs: 60_000,
+      everyMs: 500,
+    })
+    assert.match(await lab.do('vm2', 'systemctl show -P Result meshctl-agent.socket'), /trigger-limit/)
+    const found = await mesh.meshctl(['check', 'host', mesh.at('vm2'), ...mesh.ssh])
+    assert.equal(found.status, 79, found.stderr)
+    assert.match(found.stdout + found.stderr, /meshctl-agent\.socket.*is failed/)
+  } finally {
+    await lab.do(
+      'vm2',
+      `rm ${dropIn} && systemctl daemon-reload && systemctl stop ${unit} meshctl-agent.socket && systemctl start meshctl-agent.socket ${unit}`,
+    )
+  }
+  await bothAnswer('vm2')
+  assert.deepEqual(await asking('vm2', 1).then(({ failed }) => failed), 0)
+})
+
 test('a proxy that is killed costs at most what it carried and comes back with its last config', async () => {
   const workers = 4
   const load = loadFrom(lab, 'vm1', { user, url, seconds: 8, workers })

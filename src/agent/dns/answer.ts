@@ -14,6 +14,8 @@ export type NameTable = ReadonlyMap<string, string> | null
 
 export type Verdict =
   | { readonly kind: 'reply'; readonly packet: Buffer }
+  /** Of the mesh, of which nothing is known yet; the packet is for who cannot wait. */
+  | { readonly kind: 'early'; readonly packet: Buffer }
   /** Not of the mesh: to the resolver that was there before. */
   | { readonly kind: 'forward' }
   /** Not a query at all: no answer, lest two servers answer each other for ever. */
@@ -39,7 +41,7 @@ export function answer(packet: Buffer, table: NameTable): Verdict {
   const reversed = vipOfReverse(labels)
   if (labels.at(-1) !== domain && reversed === null) return { kind: 'forward' }
   // SERVFAIL, not NXDOMAIN: "no such name" would be believed and kept.
-  if (table === null) return { kind: 'reply', packet: respond(query, question, 2, [], false) }
+  if (table === null) return { kind: 'early', packet: respond(query, question, 2, [], false) }
   if (reversed !== null) return { kind: 'reply', packet: reverse(query, question, reversed, table) }
   return { kind: 'reply', packet: forward(query, question, labels, table) }
 }

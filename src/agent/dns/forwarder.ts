@@ -23,6 +23,7 @@ export type Transport = 'udp' | 'tcp'
 export class Forwarder {
   #upstreams: readonly Upstream[] = []
   #outstanding = 0
+  #closed = false
   readonly #timeoutMs: number
   readonly #max: number
   readonly #clock: Clock
@@ -48,6 +49,7 @@ export class Forwarder {
           ? this.#udp(query, question, upstream)
           : this.#tcp(query, question, upstream))
         if (reply !== null) return reply
+        if (this.#closed) break
       }
       return servfail(query)
     } finally {
@@ -56,6 +58,7 @@ export class Forwarder {
   }
 
   close(): void {
+    this.#closed = true
     for (const cancel of this.#cancel) cancel()
   }
 

@@ -1,6 +1,7 @@
 // The DNS server of the host: UDP and TCP on loopback. Answers names of the mesh and passes everything else on.
-import { createSocket, type Socket as UdpSocket } from 'node:dgram'
-import { createServer, type AddressInfo, type Server, type Socket } from 'node:net'
+import { createSocket, type BindOptions, type SocketType, type Socket as UdpSocket } from 'node:dgram'
+import { createServer, type AddressInfo, type ListenOptions, type Server, type Socket } from 'node:net'
+import { systemClock, type Clock } from '../../clock.ts'
 import { MeshError, reason } from '../../errors.ts'
 import type { Log } from '../../log.ts'
 import { answer, type NameTable } from './answer.ts'
@@ -9,39 +10,63 @@ import { framed, Forwarder, type ForwarderOptions, type Transport, type Upstream
 const maxConnections = 128
 const maxPipelined = 32
 const idleMs = 10_000
+/** An agent that has just started reads the names from its disk within this; what systemd kept for it waits so long. */
+const earlyMs = 1500
+const maxEarly = 1024
+
+export interface DnsOptions extends ForwarderOptions {
+  /** How long questions about the mesh wait for the first table. */
+  readonly earlyMs?: number
+}
+
+/** Bound sockets that somebody else holds: while nobody reads them, questions wait. */
+export interface PassedPair {
+  readonly udp: number
+  readonly tcp: number
+}
 
 export class DnsServer {
   #table: NameTable = null
+  #closed = false
+  /** Who waits for the first table. */
+  readonly #early = new Set<() => void>()
+  readonly #earlyMs: number
+  readonly #clock: Clock
   readonly #forwarder: Forwarder
   readonly #log: Log
   readonly #udp: UdpSocket[] = []
   readonly #tcp: Server[] = []
   readonly #open = new Set<Socket>()
 
-  constructor(log: Log, options: ForwarderOptions = {}) {
+  constructor(log: Log, options: DnsOptions = {}) {
     this.#log = log
+    this.#earlyMs = options.earlyMs ?? earlyMs
+    this.#clock = options.clock ?? systemClock
     this.#forwarder = new Forwarder(options)
   }
 
-  /** From the first table on unknown names are NXDOMAIN; before it SERVFAIL. */
+  /** From the first table on unknown names are NXDOMAIN; before it questions wait for a moment, then SERVFAIL. */
   setTable(table: ReadonlyMap<string, string>): void {
     this.#table = table
-  }
-
-  get loaded(): boolean {
-    return this.#table !== null
+    for (const go of this.#early) go()
   }
 
   setUpstreams(upstreams: readonly Upstream[]): void {
     this.#forwarder.setUpstreams(upstreams)
   }
 
-  /** Both transports on one port; gives the port (chosen by the kernel when 0). Throws MSH0602. */
-  async listen(address: string, port: number): Promise<number> {
+  /**
+   * Both transports on one port; gives the port (chosen by the kernel when 0). `passed`: sockets that are bound to it
+   * already. Throws MSH0602.
+   */
+  async listen(address: string, port: number, passed: PassedPair | null = null): Promise<number> {
     try {
-      const { server, bound } = await this.#listenTcp(address, port)
+      const { server, bound } = await this.#listenTcp(
+        passed === null ? { host: address, port } : { fd: passed.tcp },
+      )
       try {
-        await this.#listenUdp(address, bound)
+        const type = address.includes(':') ? 'udp6' : 'udp4'
+        await this.#listenUdp(type, passed === null ? { address, port: bound } : { fd: passed.udp })
       } catch (error) {
         // Half of it would be in our own way at the next try.
         server.close()
@@ -56,7 +81,10 @@ export class DnsServer {
     }
   }
 
+  /** Questions under way get no answer at all: it would be SERVFAIL, and who hears nothing asks again. */
   async close(): Promise<void> {
+    this.#closed = true
+    for (const go of this.#early) go()
     this.#forwarder.close()
     for (const socket of this.#open) socket.destroy()
     const closed = [...this.#udp, ...this.#tcp].map(
@@ -65,23 +93,38 @@ export class DnsServer {
     await Promise.all(closed)
   }
 
+  /** Null: no answer. */
   async #resolve(query: Buffer, transport: Transport): Promise<Buffer | null> {
-    const verdict = answer(query, this.#table)
-    switch (verdict.kind) {
-      case 'reply':
-        return verdict.packet
-      case 'forward':
-        return await this.#forwarder.forward(query, transport)
-      case 'ignore':
-        return null
+    let verdict = answer(query, this.#table)
+    if (verdict.kind === 'early') {
+      await this.#firstTable()
+      verdict = answer(query, this.#table)
     }
+    if (verdict.kind === 'ignore') return null
+    const packet =
+      verdict.kind === 'forward' ? await this.#forwarder.forward(query, transport) : verdict.packet
+    return this.#closed ? null : packet
   }
 
-  async #listenUdp(address: string, port: number): Promise<void> {
-    const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4')
+  /** Resolves with the first table, or when it has been waited for long enough. */
+  #firstTable(): Promise<void> {
+    if (this.#closed || this.#early.size >= maxEarly) return Promise.resolve()
+    return new Promise((done) => {
+      const go = (): void => {
+        timer.cancel()
+        this.#early.delete(go)
+        done()
+      }
+      const timer = this.#clock.after(this.#earlyMs, go)
+      this.#early.add(go)
+    })
+  }
+
+  async #listenUdp(type: SocketType, where: BindOptions): Promise<void> {
+    const socket = createSocket(type)
     await new Promise<void>((done, fail) => {
       socket.once('error', fail)
-      socket.bind(port, address, () => {
+      socket.bind(where, () => {
         socket.off('error', fail)
         done()
       })
@@ -90,18 +133,18 @@ export class DnsServer {
     socket.on('error', (error) => this.#log.warn({ error: reason(error) }, 'dns socket'))
     socket.on('message', (query, peer) => {
       void this.#resolve(query, 'udp').then((reply) => {
-        // The caller may be gone, or we may be closing.
+        // The caller may be gone.
         if (reply !== null) socket.send(reply, peer.port, peer.address, () => undefined)
       }, this.#failed)
     })
   }
 
-  async #listenTcp(address: string, port: number): Promise<{ server: Server; bound: number }> {
+  async #listenTcp(where: ListenOptions | { fd: number }): Promise<{ server: Server; bound: number }> {
     const server = createServer((socket) => this.#serve(socket))
     server.maxConnections = maxConnections
     await new Promise<void>((done, fail) => {
       server.once('error', fail)
-      server.listen(port, address, () => {
+      server.listen(where, () => {
         server.off('error', fail)
         done()
       })

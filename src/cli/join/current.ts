@@ -1,7 +1,7 @@
 // What a joined host has already: nothing is done twice, and a grant is asked for only where its services change.
 import { prepareRelease, currentRelease, releaseFolder } from '../../host/release.ts'
 import type { HostConfig } from '../../model/host.ts'
-import { changedUnits, hasTimers } from './install.ts'
+import { changedUnits, hasUnwanted, unitOptions } from './install.ts'
 import type { Job } from './job.ts'
 import { agentReady } from './probe.ts'
 import { hostUnits } from './unitfiles.ts'
@@ -13,14 +13,9 @@ export async function isCurrent(job: Job): Promise<boolean> {
   job.release = await prepareRelease(options.release ?? releaseFolder(), job.facts.arch)
   if ((await currentRelease(host)) !== job.release.release.hash) return false
   if (bare(previous) !== bare(job.config)) return false
-  const wanted = await hostUnits(job.release.folder, {
-    ipv6: job.facts.ipv6,
-    timers: options.timers,
-    workers: job.config.workers,
-  })
-  if ((await changedUnits(host, wanted)).length > 0) return false
-  // Those wanted are among the units above; those not wanted must be gone.
-  if (!options.timers && (await hasTimers(host))) return false
+  const wanted = unitOptions(job.config, { facts: job.facts, timers: options.timers })
+  if ((await changedUnits(host, await hostUnits(job.release.folder, wanted))).length > 0) return false
+  if (await hasUnwanted(host, wanted)) return false
   return (await agentReady(host, job.config)) === true
 }
 

@@ -7,8 +7,9 @@ import { must } from '../../host/local.ts'
 import type { Release } from '../../host/release.ts'
 import { syncDropIns } from '../../host/units.ts'
 import type { HostConfig } from '../../model/host.ts'
+import { isRecord } from '../../model/problem.ts'
 import { pathsUnder, units, users } from '../../paths.ts'
-import { hostUnits, timerUnits, type UnitFile } from './unitfiles.ts'
+import { hostUnits, timerUnits, unwantedUnits, type UnitFile, type UnitOptions } from './unitfiles.ts'
 
 const paths = pathsUnder()
 
@@ -107,7 +108,8 @@ export async function readConfig(host: Host): Promise<HostConfig | null> {
   const text = await host.get(paths.hostConfig, { root: true })
   if (text === null) return null
   try {
-    return JSON.parse(text.toString()) as HostConfig
+    const found: unknown = JSON.parse(text.toString())
+    return isRecord(found) && Array.isArray(found['services']) ? (found as unknown as HostConfig) : null
   } catch {
     return null
   }
@@ -126,14 +128,18 @@ export async function changedUnits(host: Host, files: readonly UnitFile[]): Prom
   })
 }
 
-/** Whether a timer of ours is there, for a host that is to have none. */
-export async function hasTimers(host: Host): Promise<boolean> {
-  const there = timerUnits.map((name) => `[ -e ${paths.systemd}/${name} ]`).join(' || ')
-  return (await host.run(there, { root: true })).status === 0
+/** Whether a unit of ours is there that the host is not to have. */
+export async function hasUnwanted(
+  host: Host,
+  options: Parameters<typeof unwantedUnits>[0],
+): Promise<boolean> {
+  const there = unwantedUnits(options).map((name) => `[ -e ${paths.systemd}/${name} ]`)
+  return (await host.run(['false', ...there].join(' || '), { root: true })).status === 0
 }
 
 export interface UnitChange {
   readonly socket: boolean
+  readonly agentSocket: boolean
   /** The proxy's service: how it runs, not which release. */
   readonly proxy: boolean
 }
@@ -145,23 +151,32 @@ export async function writeUnits(
   config: HostConfig,
   options: { facts: HostFacts; timers: boolean },
 ): Promise<UnitChange> {
-  const wanted = await hostUnits(release.folder, {
-    ipv6: options.facts.ipv6,
-    timers: options.timers,
-    workers: config.workers,
-  })
-  const changed = await changedUnits(host, wanted)
+  const wanted = unitOptions(config, options)
+  const changed = await changedUnits(host, await hostUnits(release.folder, wanted))
   await Promise.all(changed.map((file) => host.put(file.path, file.text, { mode: file.mode })))
-  if (!options.timers) {
+  const unwanted = unwantedUnits(wanted)
+  if (unwanted.length > 0) {
     await host.run(
-      `systemctl disable --quiet --now ${timerUnits.join(' ')}; rm -f ${timerUnits.map((name) => `${paths.systemd}/${name}`).join(' ')}`,
+      `systemctl disable --quiet --now ${unwanted.join(' ')}; rm -f ${unwanted.map((name) => `${paths.systemd}/${name}`).join(' ')}`,
       { root: true },
     )
   }
   await syncDropIns(host, capturedUnits(config))
   await must(host, 'reload systemd', 'systemctl daemon-reload', { timeoutMs: 60_000 })
   const isChanged = (name: string): boolean => changed.some((file) => file.path.endsWith(`/${name}`))
-  return { socket: isChanged(units.proxySocket), proxy: isChanged(units.proxy) }
+  return {
+    socket: isChanged(units.proxySocket),
+    agentSocket: isChanged(units.agentSocket),
+    proxy: isChanged(units.proxy),
+  }
+}
+
+/** Which units a host is to have. */
+export function unitOptions(
+  config: HostConfig,
+  { facts, timers }: { facts: HostFacts; timers: boolean },
+): UnitOptions {
+  return { ipv6: facts.ipv6, timers, dns: config.dns !== 'off', workers: config.workers }
 }
 
 /** Units whose processes speak as a service, as far as anything is captured. */
@@ -173,9 +188,9 @@ export function capturedUnits(config: HostConfig): string[] {
 /** Starts everything, or takes an update into use; the sockets stay open unless they changed. */
 export async function startUnits(
   host: Host,
-  change: UnitChange & { update: boolean; timers: boolean },
+  change: UnitChange & { update: boolean; timers: boolean; dns: boolean },
 ): Promise<void> {
-  const main = `${units.proxySocket} ${units.proxy} ${units.agent}`
+  const main = `${units.proxySocket} ${units.proxy} ${units.agent} ${change.dns ? units.agentSocket : ''}`
   await must(host, 'enable the units', `systemctl enable --quiet ${main}`, { timeoutMs: 60_000 })
   if (change.update && change.socket) {
     await must(
@@ -195,11 +210,18 @@ export async function startUnits(
     host,
     'start the units',
     `systemctl start ${units.proxySocket} && ` +
-      `${canReload ? `{ systemctl reload ${units.proxy} || ${takeProxy}; }` : takeProxy} && systemctl ${verb} ${units.agent}`,
+      `${canReload ? `{ systemctl reload ${units.proxy} || ${takeProxy}; }` : takeProxy} && ` +
+      `${change.dns ? `${holdNames(change.agentSocket)} && ` : ''}systemctl ${verb} ${units.agent}`,
     { timeoutMs: 120_000 },
   )
   if (change.timers)
     await must(host, 'start the timers', `systemctl enable --quiet --now ${timerUnits.map(quote).join(' ')}`)
+}
+
+/** A socket cannot start beside its running service; one that is as it should be stays, and keeps what waits in it. */
+function holdNames(isChanged: boolean): string {
+  const anew = `systemctl stop ${units.agentSocket} ${units.agent} && systemctl start ${units.agentSocket}`
+  return isChanged ? anew : `{ systemctl is-active --quiet ${units.agentSocket} || { ${anew}; }; }`
 }
 
 function lastLine(text: string): string {

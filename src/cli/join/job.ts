@@ -6,6 +6,7 @@ import type { Inventory } from '../../host/inventory.ts'
 import type { Finding } from '../../host/preflight.ts'
 import type { Release } from '../../host/release.ts'
 import type { HostConfig } from '../../model/host.ts'
+import type { UnitChange } from './install.ts'
 import type { Grant, JoinOptions, JoinPhase, Report } from './types.ts'
 
 /** What the phases hand on to each other. */
@@ -29,9 +30,8 @@ export interface Job {
   outside: string | null
   /** Null: not asked for (yet). */
   grant: Grant | null
-  socketChanged: boolean
-  /** The proxy's unit was written anew: a reload does not take it into use. */
-  proxyChanged: boolean
+  /** Units that were written anew. */
+  changed: UnitChange
   /** How far it came, for the undoing. */
   readonly did: { lock: boolean; armed: boolean; granted: boolean; started: boolean }
 }
@@ -52,8 +52,7 @@ export function makeJob(host: Host, options: JoinOptions, report: Report<JoinPha
     before: null,
     outside: null,
     grant: null,
-    socketChanged: false,
-    proxyChanged: false,
+    changed: { socket: false, agentSocket: false, proxy: false },
     did: { lock: false, armed: false, granted: false, started: false },
   }
 }

@@ -201,19 +201,17 @@ async function units(job: Job): Promise<string> {
   const { host, release, options, facts } = job
   if (release === null) throw new Error('no release')
   await useRelease(host, release)
-  const { socket, proxy } = await writeUnits(host, release, job.config, { facts, timers: options.timers })
-  job.socketChanged = socket
-  job.proxyChanged = proxy
+  job.changed = await writeUnits(host, release, job.config, { facts, timers: options.timers })
   return options.timers ? 'with timers' : 'without timers'
 }
 
 async function start(job: Job): Promise<string> {
   job.did.started = true
   await startUnits(job.host, {
+    ...job.changed,
     update: job.previous !== null,
-    socket: job.socketChanged,
-    proxy: job.proxyChanged,
     timers: job.options.timers,
+    dns: job.config.dns !== 'off',
   })
   return 'proxy and agent'
 }

@@ -1,5 +1,5 @@
 // The units of a host, from templates/, as they are written to it.
-import { maxIdentities, pathsUnder, ports } from '../../paths.ts'
+import { maxIdentities, pathsUnder, ports, units } from '../../paths.ts'
 import { template } from '../../host/release.ts'
 
 export interface UnitFile {
@@ -9,20 +9,32 @@ export interface UnitFile {
 }
 
 const paths = pathsUnder()
-const always = ['meshctl-agent.service', 'meshctl-proxy.service', 'meshctl-proxy.socket']
+const always = [units.agent, units.proxy, units.proxySocket]
 /** Also run by hand and by cron, so the services are there without the timers. */
 const oneShots = ['meshctl-renew.service', 'meshctl-verify.service', 'meshctl-report.service']
 export const timerUnits = ['meshctl-renew.timer', 'meshctl-verify.timer', 'meshctl-report.timer']
 
-/**
- * Units and the command of a joined host. `ipv6`: the host has IPv6, so the proxy listens on ::1 as well. `workers` 0:
- * the proxy chooses by cores.
- */
-export async function hostUnits(
-  folder: string,
-  options: { ipv6: boolean; timers: boolean; workers: number },
-): Promise<UnitFile[]> {
-  const names = [...always, ...oneShots, ...(options.timers ? timerUnits : [])]
+export interface UnitOptions {
+  /** The host has IPv6: the proxy listens on ::1 as well. */
+  readonly ipv6: boolean
+  readonly timers: boolean
+  /** The agent answers the host's resolver. */
+  readonly dns: boolean
+  /** 0: the proxy chooses by cores. */
+  readonly workers: number
+}
+
+/** Units that a joined host may have and, with these options, must not. */
+export function unwantedUnits({ timers, dns }: Pick<UnitOptions, 'timers' | 'dns'>): string[] {
+  return [...(timers ? [] : timerUnits), ...(dns ? [] : [units.agentSocket])]
+}
+
+/** Units and the command of a joined host. */
+export async function hostUnits(folder: string, options: UnitOptions): Promise<UnitFile[]> {
+  const unwanted = unwantedUnits(options)
+  const names = [...always, units.agentSocket, ...oneShots, ...timerUnits].filter(
+    (name) => !unwanted.includes(name),
+  )
   const files = await Promise.all(
     names.map(async (name) => {
       const text = await template(folder, name)
@@ -36,8 +48,8 @@ export async function hostUnits(
   return [...files, { path: paths.command, text: await template(folder, 'meshctl'), mode: 0o755 }]
 }
 
-function filled(name: string, text: string, options: { ipv6: boolean; workers: number }): string {
-  if (name.endsWith('.socket')) return sockets(text, options.ipv6)
+function filled(name: string, text: string, options: UnitOptions): string {
+  if (name === units.proxySocket) return sockets(text, options.ipv6)
   if (options.workers > 0) return text.replace('@workers@', String(options.workers))
   return text
     .split('\n')

@@ -75,7 +75,10 @@ describe('names of the mesh', () => {
   })
 
   test('before anything is known: a failure to try again, never "no such name"; the rest goes on', () => {
-    assert.equal(rcode(reply('web.default.mesh', 'A', null)), 'SERVFAIL')
+    const questions = [{ name: 'web.mesh', type: 'A', class: 'IN' }] as const
+    const verdict = answer(encode({ type: 'query', id: 1, questions: [...questions] }), null)
+    assert.ok(verdict.kind === 'early')
+    assert.equal(rcode(decode(verdict.packet)), 'SERVFAIL')
     assert.equal(ask('deb.debian.org', 'A', null), 'forward')
   })
 })

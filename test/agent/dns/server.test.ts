@@ -5,6 +5,7 @@ import { connect } from 'node:net'
 import { after, afterEach, before, describe, test } from 'node:test'
 import { decode, encode, type DecodedPacket } from 'dns-packet'
 import pino from 'pino'
+import { FakeClock } from '../../../src/clock.ts'
 import { DnsServer } from '../../../src/agent/dns/server.ts'
 
 const silent = pino({ level: 'silent' })
@@ -91,7 +92,7 @@ describe('the DNS server', () => {
   })
   after(() => upstream.socket.close())
   const start = async (timeoutMs: number = 2000, maxOutstanding: number = 64): Promise<void> => {
-    server = new DnsServer(silent, { timeoutMs, maxOutstanding })
+    server = new DnsServer(silent, { timeoutMs, maxOutstanding, earlyMs: 20 })
     port = await server.listen('127.0.0.1', 0)
     server.setUpstreams([{ address: '127.0.0.1', port: upstream.port }])
     upstream.seen = []
@@ -114,6 +115,18 @@ describe('the DNS server', () => {
       ],
     )
     assert.equal(upstream.seen.length, 0)
+  })
+
+  test('a question before the first table waits for it, and is answered from it', async () => {
+    const clock = new FakeClock()
+    server = new DnsServer(silent, { clock })
+    port = await server.listen('127.0.0.1', 0)
+    const asked = [udp(port, query('web.mesh', 1)), udp(port, query('ghost.mesh', 2))]
+    // What is not of the mesh is answered meanwhile: by then the two have been read.
+    server.setUpstreams([])
+    assert.equal(rcode(await udp(port, query('deb.debian.org'))), 'SERVFAIL')
+    server.setTable(new Map([['web.default.mesh', '240.240.0.7']]))
+    assert.deepEqual((await Promise.all(asked)).map(rcode), ['NOERROR', 'NXDOMAIN'])
   })
 
   test('forwards the rest as it came, under an id of its own, also before anything is known', async () => {

@@ -4,12 +4,12 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { changedUnits, hasTimers } from '../../../src/cli/join/install.ts'
+import { changedUnits, hasUnwanted } from '../../../src/cli/join/install.ts'
 import { hostUnits } from '../../../src/cli/join/unitfiles.ts'
 import { FakeHost } from '../../../src/host/fake.ts'
 import { pathsUnder } from '../../../src/paths.ts'
 
-test('timers that are there but not wanted, and wanted but not there, are both told', async (t) => {
+test('units that are there but not wanted, and wanted but not there, are both told', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'meshctl-units-'))
   t.after(() => rmSync(folder, { recursive: true }))
   const { systemd } = pathsUnder()
@@ -19,8 +19,11 @@ test('timers that are there but not wanted, and wanted but not there, are both t
     const { status, stdout, stderr } = spawnSync('sh', ['-c', text], { encoding: 'utf8' })
     return { status: status ?? -1, stdout: stdout.replaceAll(folder, systemd), stderr }
   })
+  const hasTimers = async (): Promise<boolean> => await hasUnwanted(host, { timers: false, dns: true })
   const wanted = async (timers: boolean) =>
-    (await hostUnits('.', { ipv6: true, timers, workers: 0 })).filter(({ path }) => path.startsWith(systemd))
+    (await hostUnits('.', { ipv6: true, timers, dns: true, workers: 0 })).filter(({ path }) =>
+      path.startsWith(systemd),
+    )
   const install = async (timers: boolean): Promise<void> => {
     for (const { path, text, mode } of await wanted(timers))
       writeFileSync(path.replace(systemd, folder), text, { mode })
@@ -29,15 +32,18 @@ test('timers that are there but not wanted, and wanted but not there, are both t
     (await changedUnits(host, await wanted(timers))).map(({ path }) => path.slice(systemd.length + 1))
 
   await install(false)
-  assert.deepEqual([await changed(false), await hasTimers(host)], [[], false])
+  assert.deepEqual([await changed(false), await hasTimers()], [[], false])
   const timers = ['meshctl-renew.timer', 'meshctl-verify.timer', 'meshctl-report.timer']
   assert.deepEqual(await changed(true), timers)
 
   await install(true)
   assert.deepEqual(await changed(true), [])
   // Nothing that is wanted differs; the timers alone tell that there is something to do.
-  assert.deepEqual([await changed(false), await hasTimers(host)], [[], true])
+  assert.deepEqual([await changed(false), await hasTimers()], [[], true])
   // One that was left by half is told too.
   for (const name of timers.slice(0, 2)) rmSync(join(folder, name))
-  assert.equal(await hasTimers(host), true)
+  assert.equal(await hasTimers(), true)
+  // So is the socket of an agent that is to answer no names any more; with all of them wanted there is none too many.
+  const isTooMany = async (dns: boolean): Promise<boolean> => await hasUnwanted(host, { timers: true, dns })
+  assert.deepEqual([await isTooMany(true), await isTooMany(false)], [false, true])
 })

@@ -24,9 +24,20 @@ test('cron lines are spread by the name of the host', () => {
   assert.notEqual(lines[0], cronLines('vm2')[0])
 })
 
+test('only a host whose resolver asks the agent has a socket for it', async () => {
+  const names = async (dns: boolean): Promise<string[]> =>
+    (await hostUnits('.', { ipv6: true, timers: true, dns, workers: 0 })).map(({ path }) => path)
+  const [with_, without] = [await names(true), await names(false)]
+  assert.deepEqual(
+    with_.filter((path) => !without.includes(path)),
+    ['/etc/systemd/system/meshctl-agent.socket'],
+  )
+  assert.equal(with_.length, without.length + 1)
+})
+
 test('the proxy gets the number of workers that the host declares, or chooses itself', async () => {
   const proxy = async (workers: number): Promise<string> => {
-    const files = await hostUnits('.', { ipv6: true, timers: false, workers })
+    const files = await hostUnits('.', { ipv6: true, timers: false, dns: true, workers })
     return files.find(({ path }) => path.endsWith('/meshctl-proxy.service'))?.text ?? ''
   }
   assert.match(await proxy(3), /^Environment=MESHCTL_WORKERS=3$/m)
