@@ -7,8 +7,11 @@ import type { Host, RunOptions, RunResult } from './host.ts'
 import { failedTo, fileHash } from './local.ts'
 import { absent, getCommand, putCommand, sudo } from './shell.ts'
 
-/** sshd allows 10 sessions on one connection unless told otherwise; two stay free for others. */
+/** sshd's MaxSessions is 10 unless told otherwise. */
 const maxChannels = 8
+/** How often a session that was refused is asked for again: sshd counts one that has ended for a moment longer than we do. */
+const maxRefused = 10
+const againMs = 200
 const maxOutput = 64 * 1024 * 1024
 
 export interface SshIdentity {
@@ -32,6 +35,8 @@ export class SshHost implements Host {
   #lost: MeshError | null = null
   readonly #onLost = new Set<(error: MeshError) => void>()
   #open = 0
+  /** How many channels at a time; fewer after sshd has refused one. */
+  #most = maxChannels
   readonly #waiting: (() => void)[] = []
 
   /** `client` is connected and authenticated; the host owns it from here on. */
@@ -131,7 +136,22 @@ export class SshHost implements Host {
   async #exec(line: string, options: RunOptions, feed: (stream: ClientChannel) => void): Promise<RunResult> {
     await this.#slot()
     try {
-      return await this.#channel(line, options, feed)
+      for (let refused = 0; ;) {
+        try {
+          return await this.#channel(line, options, feed)
+        } catch (error) {
+          if (!isRefused(error) || refused >= maxRefused) throw error
+        }
+        if (this.#open > 1) {
+          // Those that are open are as many as may be.
+          this.#open -= 1
+          this.#most = this.#open
+          await this.#slot()
+        } else {
+          refused += 1
+          await new Promise<void>((resolve) => void this.#clock.after(againMs, resolve))
+        }
+      }
     } finally {
       this.#open -= 1
       this.#waiting.shift()?.()
@@ -139,7 +159,7 @@ export class SshHost implements Host {
   }
 
   async #slot(): Promise<void> {
-    while (this.#open >= maxChannels) await new Promise<void>((resolve) => this.#waiting.push(resolve))
+    while (this.#open >= this.#most) await new Promise<void>((resolve) => this.#waiting.push(resolve))
     this.#open += 1
   }
 
@@ -183,7 +203,12 @@ export class SshHost implements Host {
       this.#onLost.add(onLost)
       this.#client.exec(line, (error, stream) => {
         if (error !== undefined) {
-          fail(new MeshError('MSH0501', `${this.label}: no channel: ${error.message}`))
+          fail(
+            new MeshError('MSH0501', `${this.label}: no channel: ${error.message}`, {
+              cause: error,
+              hint: 'MaxSessions in sshd_config must allow at least one',
+            }),
+          )
           return
         }
         if (settled) {
@@ -203,6 +228,11 @@ export class SshHost implements Host {
     for (const tell of this.#onLost) tell(this.#lost)
     for (const wake of this.#waiting.splice(0)) wake()
   }
+}
+
+/** A channel that the host did not open (RFC 4254 section 5.1): nothing of the command has run. */
+function isRefused(error: unknown): boolean {
+  return error instanceof MeshError && error.cause instanceof Error && 'reason' in error.cause
 }
 
 /** Gathers a channel's output and status. A channel that ends without a status was cut off. */

@@ -1,13 +1,16 @@
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { createHash, createHmac, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import ssh2 from 'ssh2'
+import { FakeClock } from '../../src/clock.ts'
 import { MeshError } from '../../src/errors.ts'
 import { connectSsh, type SshOptions } from '../../src/host/connect.ts'
+import { SshHost } from '../../src/host/ssh.ts'
 import { until } from '../agent/running.ts'
 import { startSshServer, type SshServer } from './sshserver.ts'
 
@@ -179,6 +182,37 @@ describe('a host over SSH', () => {
     )
     assert.ok(server.peak() <= 8, `${server.peak()} at once`)
     host.close()
+  })
+
+  it('does with as few sessions as sshd allows, and says so where it allows none', async () => {
+    const few = await startSshServer({ password: 'secret', sessions: 2 })
+    const host = await connectSsh('127.0.0.1', { ...options(), port: few.port })
+    const all = await Promise.all([0, 1, 2, 3, 4, 5].map(async (at) => await host.run(`echo ${at}`)))
+    assert.deepEqual(
+      all.map((result) => Number(result.stdout)),
+      [0, 1, 2, 3, 4, 5],
+    )
+    assert.equal(few.peak(), 2)
+    host.close()
+    await few.close()
+
+    const none = await startSshServer({ password: 'secret', sessions: 0 })
+    const client = new ssh2.Client()
+    client.connect({ host: '127.0.0.1', port: none.port, username: 'root', password: 'secret' })
+    await once(client, 'ready')
+    const clock = new FakeClock()
+    const identity = { label: 'vm1', user: 'root', hostKey: none.hostKey, sudoPassword: null, clock }
+    const closed = new SshHost(client, identity)
+    const told = assert.rejects(closed.run('true'), { code: 'MSH0501', hint: /MaxSessions/ })
+    const state = { isOver: false }
+    void told.finally(() => (state.isOver = true))
+    await until('it to give up', () => {
+      clock.advance(200)
+      return state.isOver
+    })
+    await told
+    closed.close()
+    await none.close()
   })
 
   it('goes through a jump host', async () => {

@@ -15,7 +15,12 @@ export interface SshServer {
   close(): Promise<void>
 }
 
-export async function startSshServer(options: { password?: string; publicKey?: string }): Promise<SshServer> {
+/** `sessions`: MaxSessions of sshd, which counts one that has ended for a moment longer. */
+export async function startSshServer(options: {
+  password?: string
+  publicKey?: string
+  sessions?: number
+}): Promise<SshServer> {
   const pair = ssh2.utils.generateKeyPairSync('ed25519')
   const clients = new Set<ssh2.Connection>()
   let open = 0
@@ -36,7 +41,10 @@ export async function startSshServer(options: { password?: string; publicKey?: s
       stream.on('error', () => socket.destroy())
       socket.pipe(stream).pipe(socket)
     })
-    client.on('session', (acceptSession) => {
+    let sessions = 0
+    client.on('session', (acceptSession, reject) => {
+      if (sessions >= (options.sessions ?? Infinity)) return reject()
+      sessions += 1
       const session = acceptSession()
       session.on('exec', (acceptExec, _reject, info) => {
         const stream = acceptExec()
@@ -49,6 +57,7 @@ export async function startSshServer(options: { password?: string; publicKey?: s
           open -= 1
           stream.exit(code ?? 255)
           stream.end()
+          setTimeout(() => (sessions -= 1), 20)
         })
         const end = (): void => {
           if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return

@@ -22,6 +22,8 @@ before(async () => {
   mesh = new Mesh(lab)
   await Promise.all([startWeb(lab, 'vm1'), startWeb(lab, 'vm2'), addUser(lab, 'vm1', 'shop')])
   await mesh.init('control')
+  // As few sessions on a connection as administrators leave who tighten sshd.
+  await lab.do('vm2', "echo 'MaxSessions 2' > /etc/ssh/sshd_config.d/20-few.conf && systemctl reload ssh")
   for (const host of ['vm1', 'vm2']) portraits.set(host, await portrait(lab, host))
 })
 after(async () => await lab.destroy())
