@@ -55,6 +55,15 @@ async function processes(host: string): Promise<string[]> {
   return text.split('\n').filter((line) => /(proxy|worker)\.js/.test(line))
 }
 
+/** A request that takes so long, from when the service has it; resolves with its end. */
+async function slowly(ms: number): Promise<{ end: Promise<string> }> {
+  const asked = lab.enter('vm1', `curl -s -m ${ms / 1000 + 15} '${url}slow?ms=${ms}'`, { user })
+  await until('the slow request to have come', async () => {
+    return Number(await lab.do('vm2', 'curl -s -m 5 http://127.0.0.1:8080/waiting')) === 1
+  })
+  return { end: asked.then(({ stdout }) => stdout) }
+}
+
 /** Callers that never stop while `what` is done. */
 async function under(seconds: number, what: () => Promise<void>): Promise<LoadResult> {
   const load = loadFrom(lab, 'vm1', { user, url, seconds, workers: 8 })
@@ -68,9 +77,9 @@ async function under(seconds: number, what: () => Promise<void>): Promise<LoadRe
 test('reloads of both proxies under load: no request fails or waits, what is slow ends', async (t) => {
   const before = await Promise.all(hosts.map(mainPid))
   const result = await under(14, async () => {
-    const slow = lab.do('vm1', `curl -s -m 20 '${url}slow?ms=8000'`, { user })
+    const slow = await slowly(8000)
     for (const host of ['vm2', 'vm1', 'vm2', 'vm1']) await lab.do(host, `systemctl reload ${unit}`)
-    assert.match(await slow, /^web v1/)
+    assert.match(await slow.end, /^web v1/)
   })
   t.diagnostic(`max ${result.max_ms} ms, p99 ${result.p99_ms} ms of ${result.ok}`)
   assert.deepEqual(result.failed, [])
@@ -94,14 +103,13 @@ test('reloads of both proxies under load: no request fails or waits, what is slo
 test('a supervisor that took over and is killed comes back; its workers finish what they have', async (t) => {
   const pid = await mainPid('vm2')
   const result = await under(12, async () => {
-    const slow = lab.do('vm1', `curl -s -m 20 '${url}slow?ms=5000'`, { user })
-    await sleep(500)
+    const slow = await slowly(5000)
     await lab.do('vm2', `kill -9 ${pid}`)
     await until('a new supervisor', async () => {
       const now = await mainPid('vm2')
       return now > 0 && now !== pid
     })
-    assert.match(await slow, /^web v1/)
+    assert.match(await slow.end, /^web v1/)
   })
   t.diagnostic(`max ${result.max_ms} ms, p99 ${result.p99_ms} ms of ${result.ok}`)
   assert.deepEqual(result.failed, [])
@@ -139,12 +147,14 @@ test('an upgrade by join under load: another release serves, no request fails', 
 test('a restart under load: callers wait for a moment, no request fails, what is slow ends', async (t) => {
   // A connect that fails after a while is an answer too; here the wait itself is what is looked at, on machines of any speed.
   await mesh.do(['apply', '-f', '-'], { input: patient })
-  await sleep(2000)
+  await until('the proxies to have it', async () => {
+    const saved = hosts.map((host) => lab.enter(host, 'grep -q 20000 /var/lib/meshctl/proxy/snapshot.json'))
+    return (await Promise.all(saved)).every(({ status }) => status === 0)
+  })
   const result = await under(14, async () => {
-    const slow = lab.do('vm1', `curl -s -m 20 '${url}slow?ms=7000'`, { user })
-    await sleep(500)
+    const slow = await slowly(7000)
     for (const host of ['vm2', 'vm1']) await lab.do(host, `systemctl restart ${unit}`)
-    assert.match(await slow, /^web v1/)
+    assert.match(await slow.end, /^web v1/)
   })
   t.diagnostic(`max ${result.max_ms} ms, p99 ${result.p99_ms} ms of ${result.ok}`)
   assert.deepEqual(result.failed, [])
@@ -159,12 +169,11 @@ test('a stop ends every process', async () => {
 })
 
 test('a host leaves with nothing left behind while an old generation lingers', async () => {
-  const slow = lab.enter('vm1', `curl -s -m 25 '${url}slow?ms=24000'`, { user })
-  await sleep(500)
+  const slow = await slowly(15_000)
   await lab.do('vm1', `systemctl reload ${unit}`)
   assert.equal((await processes('vm1')).filter((line) => !line.includes('worker.js')).length, 2)
   const left = await mesh.leave('vm1')
   assert.equal(left.status, 0, left.stderr)
   assert.equal((await lab.enter('vm1', 'getent passwd meshctl-proxy')).status, 2)
-  await slow
+  await slow.end
 })
