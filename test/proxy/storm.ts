@@ -352,7 +352,10 @@ export class Storm {
     const isSlow = below(8) === 0
     let at = 0
     const more = (): void => {
-      if ((to as unknown as { destroyed: boolean }).destroyed) return
+      // Who has answered may want no more of the request (RFC 9113 8.1): Node then ends our side. A write behind that end is an
+      // error, after which it tells neither the rest of an answer that was paused nor the close of the stream.
+      const { destroyed, writableEnded } = to as http.ClientRequest | http2.ClientHttp2Stream
+      if (destroyed || writableEnded) return
       const step = Math.min(sent - at, 1 + below(pick([100, 5000, 70_000, 300_000])))
       at += step
       to.write(body.subarray(at - step, at))
