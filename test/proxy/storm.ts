@@ -387,7 +387,8 @@ export class Storm {
       got += chunk.length
     })
     body.on('end', () => {
-      if (asked.isLeft || isBrokenOff(body as http.IncomingMessage | http2.ClientHttp2Stream)) return
+      const answer = body as http.IncomingMessage | http2.ClientHttp2Stream
+      if (asked.isLeft || (isBrokenOff(answer) && !isAnsweredEarly(answer))) return
       if (got === wanted) this.good++
       else this.wrongs.push(`answer ${id} ended at ${got} of ${wanted} (${asked.plan})`)
     })
@@ -436,6 +437,12 @@ function breakOff(request: Incoming): void {
 function isBrokenOff(message: Incoming | http2.ClientHttp2Stream): boolean {
   if ('stream' in message) return isReset(message.stream)
   return 'rstCode' in message ? isReset(message) : !message.complete
+}
+
+/** A whole answer behind which the rest of the request was refused without an error: RFC 9113 8.1. */
+function isAnsweredEarly(answer: http.IncomingMessage | http2.ClientHttp2Stream): boolean {
+  if (!('rstCode' in answer) || answer.destroyed) return false
+  return answer.aborted && answer.rstCode === 0 && answer.session?.destroyed === false
 }
 
 function isReset({ aborted, rstCode, destroyed, session }: http2.Http2Stream): boolean {
