@@ -109,7 +109,7 @@ test('a key file with a passphrase: asked for once for all hosts, below it the p
   assert.match(pty.shown, /locked: wrong passphrase\n[^]*MSH0503/)
 })
 
-test('legacy iptables, joined by ssh-agent: traffic flows, the rules are in the flavour of the host', async () => {
+test('legacy iptables, joined by ssh-agent through a jump host: traffic flows, the rules are in the flavour of the host', async () => {
   const socket = join(lab.dir, 'work/agent.sock')
   const agent = spawn('ssh-agent', ['-D', '-a', socket], { stdio: 'ignore' })
   try {
@@ -121,6 +121,8 @@ test('legacy iptables, joined by ssh-agent: traffic flows, the rules are in the 
       '--name',
       'vm1',
       ...known(),
+      '-J',
+      `root@${lab.host('control').address}`,
       '--service',
       web,
       '--service',
