@@ -189,6 +189,8 @@ async function login(
       finish(prompts.map(() => options.password ?? '')),
     )
     client.connect(config)
+    // A command is several small packets; each would wait for the answer to the one before it (RFC 896).
+    client.setNoDelay(true)
   }).catch((error: unknown) => {
     client.end()
     throw error
