@@ -162,8 +162,9 @@ previous() {
     complain 'there is no earlier installation to go back to'
     return 1
   fi
-  # The earlier one may have had no socket of the agent.
+  # The earlier one may have had no socket of the agent; one that failed would be listed for ever.
   systemctl stop meshctl-agent.socket meshctl-agent.service 2>/dev/null
+  systemctl reset-failed meshctl-agent.socket 2>/dev/null
   rm -f "$systemd"/meshctl-agent.* "$systemd"/multi-user.target.wants/meshctl-agent.socket \
     "$systemd"/meshctl-proxy.* "$systemd"/meshctl-re* "$systemd"/meshctl-verify.*
   dropins

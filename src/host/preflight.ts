@@ -1,6 +1,7 @@
 // Facts of a host → whether it can join. Pure: the same facts give the same findings.
 import { MeshError } from '../errors.ts'
 import { ports } from '../paths.ts'
+import { plainListen } from './resolver.ts'
 import type { HostFacts } from './facts.ts'
 
 export interface Finding {
@@ -306,6 +307,16 @@ function resolver(facts: HostFacts, wanted: Wanted): Finding[] {
         'dns',
         'something listens on port 53 of all addresses',
         'bind it to its own address, or join with --dns off',
+      ),
+    ]
+  }
+  // On a joined host it is ours.
+  if (state.holder !== null && facts.installed === null) {
+    return [
+      error(
+        'dns',
+        `${state.holder || 'another program'} listens on ${plainListen.address}:${plainListen.port}`,
+        'stop it or give it another address, or join with --dns off',
       ),
     ]
   }

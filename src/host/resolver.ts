@@ -25,6 +25,8 @@ export interface ResolverState {
   readonly immutable: boolean
   /** Something already listens on port 53 of every address. */
   readonly port53: boolean
+  /** The program that has the agent's own port, '' when unknown; null: none. */
+  readonly holder: string | null
   /** The servers that were there, ours left out, in order. */
   readonly servers: readonly string[]
   /** Ours is in place. */
@@ -78,6 +80,7 @@ export function parseResolver(
   // A drop-in of ours resets the global servers: those of the other files are asked, which may have changed since, and
   // the journal where they cannot be read.
   const kept = configured(sections.get('configured') ?? '') ?? words(sections.get('original') ?? '')
+  const held = sockets.find((line) => line.includes(` ${plainListen.address}:${plainListen.port} `))
   const servers = stub
     ? [...new Set([...behind, ...kept])]
     : listed.filter((server) => server !== plainListen.address)
@@ -86,6 +89,7 @@ export function parseResolver(
     by: stub ? 'systemd-resolved' : manager(target, conf),
     immutable: (sections.get('immutable') ?? '').includes('i'),
     port53: sockets.some((line) => /(^|\s)(0\.0\.0\.0|\*|\[::\]):53\s/.test(line)),
+    holder: held === undefined ? null : (/users:\(\("([^"]+)"/.exec(held)?.[1] ?? ''),
     servers,
     installed: stub
       ? /^DNS=127\.0\.0\.153$/m.test(sections.get('dropin') ?? '')

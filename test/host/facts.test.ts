@@ -176,6 +176,10 @@ describe('preflight', () => {
     assert.match(errors({ listeners: taken })[0] ?? '', /envoy listens/)
     const managed = { ...facts.resolver, kind: 'managed' as const, by: 'NetworkManager' }
     assert.match(errors({ resolver: managed }, { dns: 'resolv.conf' })[0] ?? '', /NetworkManager/)
+    const held = { ...facts.resolver, holder: 'dnsmasq' }
+    assert.match(errors({ resolver: held })[0] ?? '', /dns: dnsmasq listens on 127.0.0.153:53/)
+    assert.deepEqual(errors({ resolver: held }, { dns: 'off' }), [])
+    assert.deepEqual(errors({ resolver: held, installed: { mesh: 'm', host: 'vm1', release: 'x' } }), [])
   })
 
   it('tells a re-join from a host of another mesh', () => {

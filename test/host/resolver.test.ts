@@ -62,6 +62,15 @@ describe('the resolver of a host', () => {
     assert.deepEqual(state(changed).servers, ['9.9.9.10'], 'what the files say now, ours left out')
   })
 
+  it('has a port for us that another program may hold, on either transport', () => {
+    const line = (state: string, address: string, rest: string): string =>
+      `${state}  0      0      ${address}:53   0.0.0.0:*   ${rest}`
+    const who = 'users:(("dnsmasq",pid=7,fd=4))'
+    assert.equal(state(plain, [line('UNCONN', '127.0.0.53', who)]).holder, null)
+    assert.equal(state(plain, [line('UNCONN', '127.0.0.153', who)]).holder, 'dnsmasq')
+    assert.equal(state(plain, [line('LISTEN', '127.0.0.153', '')]).holder, '')
+  })
+
   it('is refused with the way out, and drift is told', async () => {
     const sections = (given: Record<string, string>): string =>
       Object.entries(given)

@@ -201,6 +201,34 @@ test('joined again without timers: none is left, and the lines for crontab do th
   await assertAsBefore('vm1', 'after leave')
 })
 
+test('the port that the resolver asks is held by another program: told, and no unit of ours stays behind', async () => {
+  const taken = async (what: () => Promise<void>): Promise<void> => {
+    await lab.do('vm2', 'systemd-run -q --unit=taken nc -lk 127.0.0.153 53')
+    await until('the port to be taken', async () => {
+      return (await lab.do('vm2', 'ss -Hltn src 127.0.0.153')) !== ''
+    })
+    try {
+      await what()
+    } finally {
+      await lab.do('vm2', 'systemctl stop taken')
+    }
+  }
+  await taken(async () =>
+    assert.match((await mesh.join('vm2', [web])).stderr, /nc listens on 127.0.0.153:53/),
+  )
+  await assertAsBefore('vm2', 'after a refused join')
+  await mesh.mustJoin('vm2', [web], ['--dns', 'off'])
+  await taken(async () => assert.match((await mesh.join('vm2', [web])).stderr, /cannot have port 53/))
+  assert.equal((await lab.enter('vm2', 'systemctl is-active meshctl-agent.socket')).stdout, 'inactive\n')
+  assert.doesNotMatch(await lab.do('vm2', 'systemctl --failed --all --no-legend'), /agent/)
+  await mesh.mustJoin('vm2', [web])
+  await lab.do('vm2', 'systemctl stop meshctl-agent.socket')
+  assert.match((await mesh.join('vm2', [web])).stderr, /updated/, 'systemd holds the port again')
+  assert.match((await mesh.join('vm2', [web])).stderr, /unchanged/)
+  assert.equal((await mesh.leave('vm2')).status, 0)
+  await assertAsBefore('vm2', 'after leave')
+})
+
 test('a user with sudo joins and leaves as well as root', async () => {
   const at = mesh.at('vm2', 'deploy')
   const joined = await mesh.meshctl(['join', at, '--name', 'vm2', ...mesh.ssh, '--service', web, '--yes'])

@@ -1,7 +1,7 @@
 // What a joined host has already: nothing is done twice, and a grant is asked for only where its services change.
 import { prepareRelease, currentRelease, releaseFolder } from '../../host/release.ts'
 import type { HostConfig } from '../../model/host.ts'
-import { changedUnits, hasUnwanted, unitOptions } from './install.ts'
+import { areNamesHeld, changedUnits, hasUnwanted, unitOptions } from './install.ts'
 import type { Job } from './job.ts'
 import { agentReady } from './probe.ts'
 import { hostUnits } from './unitfiles.ts'
@@ -16,6 +16,7 @@ export async function isCurrent(job: Job): Promise<boolean> {
   const wanted = unitOptions(job.config, { facts: job.facts, timers: options.timers })
   if ((await changedUnits(host, await hostUnits(job.release.folder, wanted))).length > 0) return false
   if (await hasUnwanted(host, wanted)) return false
+  if (wanted.dns && !(await areNamesHeld(host))) return false
   return (await agentReady(host, job.config)) === true
 }
 

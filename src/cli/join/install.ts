@@ -5,6 +5,7 @@ import type { HostFacts } from '../../host/facts.ts'
 import { quote, type Host } from '../../host/host.ts'
 import { must } from '../../host/local.ts'
 import type { Release } from '../../host/release.ts'
+import { plainListen } from '../../host/resolver.ts'
 import { syncDropIns } from '../../host/units.ts'
 import type { HostConfig } from '../../model/host.ts'
 import { isRecord } from '../../model/problem.ts'
@@ -137,6 +138,11 @@ export async function hasUnwanted(
   return (await host.run(['false', ...there].join(' || '), { root: true })).status === 0
 }
 
+/** Whether systemd has the port of names; it lets go of it for good when the agent dies too often, or cannot have it. */
+export async function areNamesHeld(host: Host): Promise<boolean> {
+  return (await host.run(`systemctl is-active --quiet ${units.agentSocket}`)).status === 0
+}
+
 export interface UnitChange {
   readonly socket: boolean
   readonly agentSocket: boolean
@@ -157,7 +163,7 @@ export async function writeUnits(
   const unwanted = unwantedUnits(wanted)
   if (unwanted.length > 0) {
     await host.run(
-      `systemctl disable --quiet --now ${unwanted.join(' ')}; rm -f ${unwanted.map((name) => `${paths.systemd}/${name}`).join(' ')}`,
+      `systemctl disable --quiet --now ${unwanted.join(' ')}; systemctl reset-failed ${unwanted.join(' ')}; rm -f ${unwanted.map((name) => `${paths.systemd}/${name}`).join(' ')}`,
       { root: true },
     )
   }
@@ -220,7 +226,11 @@ export async function startUnits(
 
 /** A socket cannot start beside its running service; one that is as it should be stays, and keeps what waits in it. */
 function holdNames(isChanged: boolean): string {
-  const anew = `systemctl stop ${units.agentSocket} ${units.agent} && systemctl start ${units.agentSocket}`
+  const { address, port } = plainListen
+  const taken = `systemd cannot have port ${port} of ${address}; ss -lntup "sport = ${port}" tells who has it`
+  const anew =
+    `systemctl stop ${units.agentSocket} ${units.agent} && ` +
+    `{ systemctl start ${units.agentSocket} || { echo ${quote(taken)} >&2; false; }; }`
   return isChanged ? anew : `{ systemctl is-active --quiet ${units.agentSocket} || { ${anew}; }; }`
 }
 
