@@ -43,6 +43,7 @@ export function preflight(facts: HostFacts, wanted: Wanted): Finding[] {
     ...room(facts),
     ...listeners(facts, wanted),
     ...resolver(facts, wanted),
+    ...lowPorts(facts, wanted),
     ...earlier(facts, wanted),
     ...callers(facts, wanted),
   ]
@@ -296,6 +297,18 @@ function isOurs(port: number): boolean {
     port === ports.prometheus ||
     (port > ports.identity && port <= ports.identity + 32)
   )
+}
+
+/** What is held at the agent's port of names could be joined there by any user, who would then answer for the mesh. */
+function lowPorts(facts: HostFacts, wanted: Wanted): Finding[] {
+  if (wanted.dns === 'off' || !facts.resolver.isOpenToAll) return []
+  return [
+    warn(
+      'dns',
+      `any user may listen on port ${plainListen.port} and answer lookups of this host`,
+      'sysctl net.ipv4.ip_unprivileged_port_start=1024, or join with --dns off',
+    ),
+  ]
 }
 
 function resolver(facts: HostFacts, wanted: Wanted): Finding[] {

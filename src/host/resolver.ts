@@ -27,6 +27,8 @@ export interface ResolverState {
   readonly port53: boolean
   /** The program that has the agent's own port, '' when unknown; null: none. */
   readonly holder: string | null
+  /** Ports as low as 53 are anybody's (net.ipv4.ip_unprivileged_port_start). */
+  readonly isOpenToAll: boolean
   /** The servers that were there, ours left out, in order. */
   readonly servers: readonly string[]
   /** Ours is in place. */
@@ -49,6 +51,7 @@ section resolv; cat ${resolvConf} 2>/dev/null
 section resolvlink; readlink -f ${resolvConf}
 section resolved; systemctl is-active systemd-resolved 2>/dev/null
 section resolvectl; resolvectl dns 2>/dev/null
+section lowest; cat /proc/sys/net/ipv4/ip_unprivileged_port_start 2>/dev/null
 section immutable; lsattr -d ${resolvConf} 2>/dev/null | cut -d' ' -f1
 section dropin; cat ${dropIn} 2>/dev/null
 section configured; systemd-analyze cat-config systemd/resolved.conf 2>/dev/null
@@ -90,6 +93,7 @@ export function parseResolver(
     immutable: (sections.get('immutable') ?? '').includes('i'),
     port53: sockets.some((line) => /(^|\s)(0\.0\.0\.0|\*|\[::\]):53\s/.test(line)),
     holder: held === undefined ? null : (/users:\(\("([^"]+)"/.exec(held)?.[1] ?? ''),
+    isOpenToAll: Number((sections.get('lowest') ?? '').trim() || 1024) <= plainListen.port,
     servers,
     installed: stub
       ? /^DNS=127\.0\.0\.153$/m.test(sections.get('dropin') ?? '')

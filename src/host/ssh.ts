@@ -206,7 +206,7 @@ export class SshHost implements Host {
           fail(
             new MeshError('MSH0501', `${this.label}: no channel: ${error.message}`, {
               cause: error,
-              hint: 'MaxSessions in sshd_config must allow at least one',
+              ...('reason' in error ? { hint: 'MaxSessions in sshd_config must allow at least one' } : {}),
             }),
           )
           return

@@ -179,6 +179,8 @@ describe('preflight', () => {
     const held = { ...facts.resolver, holder: 'dnsmasq' }
     assert.match(errors({ resolver: held })[0] ?? '', /dns: dnsmasq listens on 127.0.0.153:53/)
     assert.deepEqual(errors({ resolver: held }, { dns: 'off' }), [])
+    const open = preflight({ ...facts, resolver: { ...facts.resolver, isOpenToAll: true } }, wanted)
+    assert.match(open.find(({ level }) => level === 'warn')?.message ?? '', /any user may listen on port 53/)
     assert.deepEqual(errors({ resolver: held, installed: { mesh: 'm', host: 'vm1', release: 'x' } }), [])
   })
 

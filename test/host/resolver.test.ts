@@ -71,6 +71,11 @@ describe('the resolver of a host', () => {
     assert.equal(state(plain, [line('LISTEN', '127.0.0.153', '')]).holder, '')
   })
 
+  it('is told to be open to all where ports as low as ours are anybody’s', () => {
+    const isOpen = (lowest: string): boolean => state({ ...plain, lowest }).isOpenToAll
+    assert.deepEqual(['1024\n', '54', '53\n', '0', ''].map(isOpen), [false, false, true, true, false])
+  })
+
   it('is refused with the way out, and drift is told', async () => {
     const sections = (given: Record<string, string>): string =>
       Object.entries(given)
