@@ -1,7 +1,8 @@
 // The work behind `meshctl join`: several hosts at once, each a transaction of its own.
 import { MeshError, reason } from '../errors.ts'
 import { gatherFacts } from '../host/facts.ts'
-import { failed, preflight, type Finding } from '../host/preflight.ts'
+import { failed, type Finding } from '../host/finding.ts'
+import { preflight } from '../host/preflight.ts'
 import type { HostConfig } from '../model/host.ts'
 import { listens, type ServiceDeclaration } from '../model/service.ts'
 import { printData } from './output.ts'

@@ -1,18 +1,8 @@
 // Facts of a host → whether it can join. Pure: the same facts give the same findings.
-import { MeshError } from '../errors.ts'
 import { ports } from '../paths.ts'
-import { plainListen } from './resolver.ts'
 import type { HostFacts } from './facts.ts'
-
-export interface Finding {
-  readonly level: 'ok' | 'warn' | 'error'
-  /** What was looked at: `iptables`, `clock`, `port 15006` … */
-  readonly subject: string
-  /** Lowercase, no full stop. */
-  readonly message: string
-  /** The step that mends it; '' when there is nothing to do. */
-  readonly hint: string
-}
+import { error, ok, warn, type Finding } from './finding.ts'
+import { plainListen } from './resolver.ts'
 
 export interface Wanted {
   /** Ports that local services declare. */
@@ -49,23 +39,6 @@ export function preflight(facts: HostFacts, wanted: Wanted): Finding[] {
   ]
   const rank = { error: 0, warn: 1, ok: 2 }
   return findings.toSorted((a, b) => rank[a.level] - rank[b.level])
-}
-
-export function failed(findings: readonly Finding[]): boolean {
-  return findings.some((finding) => finding.level === 'error')
-}
-
-/** The failure that tells of every error, each with its own hint once. */
-export function unfit(label: string, findings: readonly Finding[]): MeshError {
-  const errors = findings.filter((finding) => finding.level === 'error')
-  const [first, second] = errors
-  if (first !== undefined && second === undefined)
-    return new MeshError('MSH0504', `${label}: ${first.subject}: ${first.message}`, { hint: first.hint })
-  return new MeshError('MSH0504', `${label}: ${errors.length} problems`, {
-    details: errors.map(
-      ({ subject, message, hint }) => `${subject}: ${message}${hint === '' ? '' : ` — ${hint}`}`,
-    ),
-  })
 }
 
 /** The command that installs packages on this distribution. */
@@ -404,16 +377,4 @@ function callers(facts: HostFacts, wanted: Wanted): Finding[] {
       ),
     )
   return [...users, ...units]
-}
-
-function ok(subject: string, message: string): Finding {
-  return { level: 'ok', subject, message, hint: '' }
-}
-
-function warn(subject: string, message: string, hint: string): Finding {
-  return { level: 'warn', subject, message, hint }
-}
-
-function error(subject: string, message: string, hint: string): Finding {
-  return { level: 'error', subject, message, hint }
 }

@@ -16,7 +16,11 @@ const firstFd = 3
 export function passedDescriptors(env: NodeJS.ProcessEnv, pid: number): PassedDescriptor[] {
   const count = Number(env['LISTEN_FDS'] ?? 0)
   if (env['LISTEN_PID'] !== String(pid) || !(count > 0)) return []
-  return Array.from({ length: count }, (_, at) => describe(firstFd + at))
+  const bound = boundSockets()
+  return Array.from({ length: count }, (_, at) => {
+    const fd = firstFd + at
+    return { fd, ...(bound.get(inodeOf(fd)) ?? { protocol: null, port: 0 }) }
+  })
 }
 
 /** What descriptors systemd gave us is nobody else's business, and not that of the programs we start. */
@@ -24,26 +28,28 @@ export function forgetPassed(env: NodeJS.ProcessEnv): void {
   for (const name of ['LISTEN_FDS', 'LISTEN_PID', 'LISTEN_FDNAMES']) delete env[name]
 }
 
-function describe(fd: number): PassedDescriptor {
-  const inode = inodeOf(fd)
+/** Protocol and local port of every bound socket of this network, by its inode. */
+function boundSockets(): Map<string, Omit<PassedDescriptor, 'fd'>> {
+  const bound = new Map<string, Omit<PassedDescriptor, 'fd'>>()
   for (const protocol of ['tcp', 'udp'] as const) {
     for (const table of [`/proc/self/net/${protocol}`, `/proc/self/net/${protocol}6`]) {
       // Without IPv6 the kernel has no table of it.
-      if (inode === null || !existsSync(table)) continue
-      for (const line of readFileSync(table, 'latin1').split('\n').slice(1)) {
+      if (!existsSync(table)) continue
+      for (const line of readFileSync(table, 'latin1').trim().split('\n').slice(1)) {
         const columns = line.trim().split(/\s+/)
-        if (columns[9] !== inode) continue
-        return { fd, protocol, port: Number.parseInt(columns[1]?.split(':')[1] ?? '0', 16) }
+        const port = Number.parseInt(columns[1]?.split(':')[1] ?? '0', 16)
+        bound.set(columns[9] ?? '', { protocol, port })
       }
     }
   }
-  return { fd, protocol: null, port: 0 }
+  return bound
 }
 
-function inodeOf(fd: number): string | null {
+/** Of the socket behind a descriptor; '' where there is none. */
+function inodeOf(fd: number): string {
   try {
-    return /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/self/fd/${fd}`))?.[1] ?? null
+    return /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/self/fd/${fd}`))?.[1] ?? ''
   } catch {
-    return null
+    return ''
   }
 }

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { gatherFacts, parseFacts, type HostFacts } from '../../src/host/facts.ts'
 import { LocalHost } from '../../src/host/local.ts'
-import { failed, preflight, unfit, type Wanted } from '../../src/host/preflight.ts'
+import { failed, unfit } from '../../src/host/finding.ts'
+import { preflight, type Wanted } from '../../src/host/preflight.ts'
 
 const text = `
 @@os

@@ -1,7 +1,7 @@
 // What the commands `join`, `leave` and `init` hand to the transactions, and what they get back.
 import type { HostFacts } from '../../host/facts.ts'
 import type { Host } from '../../host/host.ts'
-import type { Finding } from '../../host/preflight.ts'
+import type { Finding } from '../../host/finding.ts'
 import type { HostConfig } from '../../model/host.ts'
 
 /** In this order. Everything from `dead-man` on is undone when a later one fails. */
