@@ -14,6 +14,7 @@ import {
 } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { build as bundle, type Plugin } from 'esbuild'
+import { withConstants } from './constants.ts'
 import { type Arch, atomicLibrary, runtimeBinary } from './runtime.ts'
 
 const root = resolve(import.meta.dirname, '..')
@@ -25,6 +26,9 @@ const programs = {
   worker: 'proxy/worker.ts',
   control: 'control/main.ts',
 } as const
+
+/** Runs the same code millions of times; the others run theirs once. */
+const hot = 'worker'
 
 export interface Built {
   readonly dir: string
@@ -96,7 +100,10 @@ async function one(name: string, entry: string, out: string): Promise<void> {
       ].join('\n'),
     },
   })
-  for (const { path, text } of outputFiles) writeFileSync(path, text.replaceAll(beyondAscii, escaped))
+  for (const { path, text } of outputFiles) {
+    const code = name === hot ? withConstants(path, text) : text
+    writeFileSync(path, code.replaceAll(beyondAscii, escaped))
+  }
 }
 
 /** In comments and patterns only, where an escape says the same; every process would keep its source at two bytes a character for them. */
@@ -124,6 +131,7 @@ function sourceHash(): string {
     'package.json',
     'package-lock.json',
     'scripts/build.ts',
+    'scripts/constants.ts',
   ]
   const hash = createHash('sha256')
   for (const file of files.toSorted()) {

@@ -1,10 +1,17 @@
 // Header fields that say where a message ends and what becomes of its connection. Everything that two parsers could read
 // in two ways is refused: that is what request smuggling is made of (RFC 9112 6.3, 11.2).
-import { COMMA, SP, latin1, TAB, regName, sameToken, token } from './bytes.ts'
+import { COMMA, LastText, SP, TAB, regName, sameToken, token } from './bytes.ts'
 import { Fault } from './fault.ts'
 import type { Head } from './head.ts'
 
-let lastHost = ''
+/** The last host that was written as it is compared. */
+const lastHost = new LastText()
+let wasCanonical = false
+
+/** Whether the last call of `canonicalHost` returned what was written, byte for byte. */
+export function isCanonical(): boolean {
+  return wasCanonical
+}
 
 /** Digits of 2^53 - 1, the largest length that JavaScript counts exactly. */
 const maxDigits = 16
@@ -64,6 +71,8 @@ export function parseConnection(buf: Buffer, start: number, end: number, head: H
  * port 80. '' where it is none: empty, a list, with userinfo, percent-encoding or a bad port.
  */
 export function canonicalHost(buf: Buffer, start: number, end: number): string {
+  wasCanonical = lastHost.isAt(buf, start, end)
+  if (wasCanonical) return lastHost.text
   let at = start
   let upper = false
   let nameEnd: number
@@ -100,10 +109,9 @@ export function canonicalHost(buf: Buffer, start: number, end: number): string {
     }
     if (port === 0 || port > 65535) return ''
   }
-  if (!upper && nameEnd === end) return (lastHost = latin1(buf, start, end, lastHost))
-  if (!upper && port !== 80 && buf[nameEnd] === 58 && buf[nameEnd + 1] !== 48) {
-    return (lastHost = latin1(buf, start, end, lastHost))
-  }
+  wasCanonical =
+    !upper && (nameEnd === end || (port !== 80 && buf[nameEnd] === 58 && buf[nameEnd + 1] !== 48))
+  if (wasCanonical) return lastHost.keep(buf, start, end, buf.latin1Slice(start, end))
   const host = buf.latin1Slice(start, nameEnd).toLowerCase()
   return port === -1 || port === 80 ? host : `${host}:${port}`
 }

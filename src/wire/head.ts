@@ -1,7 +1,7 @@
 // The head of a message: start line and header lines as offsets into the buffer they were read from.
-import { hashOf, latin1, sameRange, sameToken, token } from './bytes.ts'
+import { sameRange, sameToken, token } from './bytes.ts'
 import type { HpackEncoder } from './h2/encoder.ts'
-import { idOf, Name, nameOf } from './names.ts'
+import { hashFor, idOf, Name, nameOf } from './names.ts'
 
 declare global {
   // Node's own fast path to one-byte strings; @types/node leaves it out.
@@ -52,6 +52,8 @@ export class Head {
   expectContinue = false
   /** Host in lower case, without a trailing dot and without the default port 80; '' only with HTTP/1.0 or a response. */
   host = ''
+  /** Host was written as `host` has it. */
+  isHostCanonical = false
   /** Bytes of the whole head as read. */
   size = 0
 
@@ -77,6 +79,7 @@ export class Head {
     this.upgrade = ''
     this.expectContinue = false
     this.host = ''
+    this.isHostCanonical = false
     this.size = 0
     this.#optionCount = 0
   }
@@ -126,7 +129,7 @@ export class Head {
 
   /** The first line at or after `from` with this lower-case name; -1: none. */
   find(name: string, from: number): number {
-    const hash = hashOf(name)
+    const hash = hashFor(name)
     const lines = this.#lines
     for (let i = from, at = from * stride; i < this.count; i++, at += stride) {
       if (lines[at + HASH] !== hash) continue
@@ -152,9 +155,10 @@ export class Head {
 
   /** Host as it was written; '' where there is none. `canonical` itself where it is the same. */
   authority(canonical: string): string {
+    if (this.isHostCanonical) return this.host
     for (let i = 0, at = 0; i < this.count; i++, at += stride) {
       if (this.#lines[at + ID] === Name.host) {
-        return latin1(this.#buf, this.#lines[at + VALUE]!, this.#lines[at + VALUE_END]!, canonical)
+        return this.#buf.latin1Slice(this.#lines[at + VALUE], this.#lines[at + VALUE_END])
       }
     }
     return canonical

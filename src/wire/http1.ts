@@ -1,7 +1,7 @@
 // HTTP/1.1 heads, both directions (RFC 9110, 9112). Strict: what llhttp refuses is refused here too, and more. No
 // exceptions, closures or allocation per line.
-import { canonicalHost, Option, parseCoding, parseConnection, parseLength } from './framing.ts'
-import { COLON, CR, LF, SP, TAB, sameToken, text, token } from './bytes.ts'
+import { canonicalHost, isCanonical, Option, parseCoding, parseConnection, parseLength } from './framing.ts'
+import { COLON, CR, LF, SP, TAB, sameToken, textEnd, token } from './bytes.ts'
 import { Fault } from './fault.ts'
 import type { Head } from './head.ts'
 import { Name } from './names.ts'
@@ -164,7 +164,7 @@ function fields(buf: Buffer, start: number, bound: number, head: Head, maxHeader
     const nameEnd = at++
     while (at < bound && (buf[at] === SP || buf[at] === TAB)) at++
     const value = at
-    while (at < bound && text[buf[at]!] !== 0) at++
+    at = textEnd(buf, at, bound)
     if (at >= bound) return 0
     if (buf[at] !== CR) return buf[at] === LF ? Fault.bareLf : Fault.value
     if (at + 1 >= bound) return 0
@@ -258,6 +258,7 @@ function finishRequest(buf: Buffer, line: number, head: Head): number {
     if (host === '') return Fault.host
     if (head.absolute && head.host !== host) return Fault.hostMismatch
     head.host = host
+    head.isHostCanonical = isCanonical()
   }
   if (frame.expects > 0 && head.minor === 1) {
     if (frame.expects > 1 || !frame.expectKnown) return Fault.expectation

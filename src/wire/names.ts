@@ -1,8 +1,8 @@
 // Header names that are met often, interned: a name read from the wire costs no allocation and compares by identity.
-import { hashOf, sameToken } from './bytes.ts'
+import { hashOf, token } from './bytes.ts'
 
 // The first line holds those that the parser itself acts upon, in the order of Name; behind it the order means nothing.
-const known: readonly string[] = (
+const listed: readonly string[] = (
   ' host content-length transfer-encoding connection upgrade expect keep-alive proxy-connection te http2-settings ' +
   'accept accept-charset accept-encoding accept-language accept-ranges access-control-allow-headers ' +
   'access-control-allow-methods access-control-allow-origin age allow authorization baggage cache-control ' +
@@ -17,6 +17,9 @@ const known: readonly string[] = (
   'x-forwarded-client-cert x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto x-powered-by ' +
   'x-real-ip x-request-id x-meshctl-protocol x-meshctl-reason'
 ).split(' ')
+
+/** The same as keys: the runtime keeps one of each, so that comparing one with a constant in the code is by identity. */
+const known: readonly string[] = Object.keys(Object.fromEntries(listed.map((name) => [name, 0])))
 
 /** Places in `known` of the names that the parser acts upon; 0 is a name that is not interned. */
 export const Name = {
@@ -41,6 +44,11 @@ for (let id = 1; id < known.length; id++) {
   table[slot] = id
 }
 
+/** Their bytes, those of each at `starts` of its place: reading a character of a string costs several times as much. */
+const starts = new Uint16Array(known.length + 1)
+for (let id = 0; id < known.length; id++) starts[id + 1] = starts[id]! + known[id]!.length
+const bytes = new Uint8Array(Buffer.from(known.join(''), 'latin1'))
+
 /** Places in use: 1 to one less than this. */
 export const nameCount = known.length
 
@@ -54,6 +62,27 @@ export function idOf(hash: number, buf: Buffer, start: number, end: number): num
   for (let slot = hash & (slots - 1); ; slot = (slot + 1) & (slots - 1)) {
     const id = table[slot]!
     if (id === 0) return 0
-    if (sameToken(buf, start, end, known[id]!)) return id
+    if (isName(id, buf, start, end)) return id
   }
+}
+
+function isName(id: number, buf: Buffer, start: number, end: number): boolean {
+  let at = starts[id]!
+  if (starts[id + 1]! - at !== end - start) return false
+  for (; start < end; at++, start++) if (token[buf[start]!] !== bytes[at]) return false
+  return true
+}
+
+/** Hashes of names that the code asks for: it has few of them. */
+const hashes = new Map<string, number>()
+const maxHashes = 1024
+
+/** The `hashOf` a name that the code knows; not for names that peers send. */
+export function hashFor(name: string): number {
+  let hash = hashes.get(name)
+  if (hash === undefined) {
+    hash = hashOf(name)
+    if (hashes.size < maxHashes) hashes.set(name, hash)
+  }
+  return hash
 }

@@ -1,11 +1,12 @@
 // The first line of a message: request line and status line (RFC 9112 3 and 4).
-import { COLON, CR, LF, SP, latin1, sameToken, target as targetByte, text, token } from './bytes.ts'
+import { COLON, CR, LastText, LF, SP, sameToken, target as targetByte, text, token } from './bytes.ts'
 import { Fault } from './fault.ts'
 import { canonicalHost } from './framing.ts'
 import type { Head } from './head.ts'
 import { maxMethod, methodAt } from './methods.ts'
 
-let lastTarget = ''
+/** The last target of origin form. */
+const lastTarget = new LastText()
 
 /** `METHOD SP target SP HTTP/1.x CRLF`; the offset behind it, 0 incomplete, or a fault. */
 export function requestLine(buf: Buffer, start: number, bound: number, head: Head): number {
@@ -17,6 +18,11 @@ export function requestLine(buf: Buffer, start: number, bound: number, head: Hea
   if (method === undefined) return Fault.unknownMethod
   head.method = method
   const from = ++at
+  const behind = method === 'CONNECT' ? -1 : lastTarget.behind(buf, from, bound)
+  if (behind > 0) {
+    head.target = lastTarget.text
+    return version(buf, behind + 1, bound, head, true)
+  }
   let backslash = -1
   for (let kind; at < bound && (kind = targetByte[buf[at]!]!) !== 0; at++) {
     if (kind === 2 && backslash < 0) backslash = at
@@ -118,6 +124,7 @@ function requestTarget(buf: Buffer, from: number, to: number, head: Head, backsl
   }
   if (path === to) head.target = head.method === 'OPTIONS' ? '*' : '/'
   else if (buf[path] === 63) head.target = `/${buf.latin1Slice(path, to)}`
-  else head.target = lastTarget = latin1(buf, path, to, lastTarget)
+  else head.target = buf.latin1Slice(path, to)
+  if (path === from) lastTarget.keep(buf, from, to, head.target)
   return 0
 }

@@ -23,7 +23,7 @@ function goneOf(live: Live, scope: Scope): Target {
 
 /** The request is filled in: find its route and run its filters. At `Next` the caller goes on with `proceed`. */
 export function filterRequest(x: Exchange, head: Headers): Verdict {
-  x.userAgent = head.get('user-agent') ?? ''
+  if (x.live.settings.accessLog) x.userAgent = head.get('user-agent') ?? ''
   x.requestId = head.get('x-request-id') ?? ''
   const route = x.target.routes.find(x, head)
   if (route !== null) {

@@ -20,6 +20,7 @@ declare global {
 
 // Grows to the largest head seen plus room for added lines; never shrinks.
 let scratch = Buffer.allocUnsafeSlow(32_768)
+let scratchView = new DataView(scratch.buffer)
 const added = 4096
 /** Larger pieces of a body are not copied twice only to leave with what is before them. */
 const gatherLimit = 16_384
@@ -35,10 +36,20 @@ export function flushWaiting(): boolean {
   if (waiting === null) return true
   const connection = waiting
   waiting = null
-  const isRoom = connection.lend(scratch.subarray(0, waitingBytes))
+  const isRoom = connection.lend(upTo(waitingBytes))
   // The connection reads the rest from it when it can.
-  if (connection.hasKept) scratch = Buffer.allocUnsafeSlow(scratch.length)
+  if (connection.hasKept) renew(scratch.length)
   return isRoom
+}
+
+/** Beginnings of scratch by the low bits of their length: heads and small answers of one length follow each other. */
+const beginnings: (Buffer | null)[] = Array.from({ length: 64 }, () => null)
+
+function upTo(bytes: number): Buffer {
+  const place = bytes & 63
+  const found = beginnings[place]
+  if (found?.length === bytes) return found
+  return (beginnings[place] = scratch.subarray(0, bytes))
 }
 
 let drops: readonly string[] | null = null
@@ -51,16 +62,16 @@ export function writeRequest(connection: Channel, x: Exchange, head: Headers): v
   let at = put(x.method, 0)
   scratch[at++] = 32
   at = put(x.path, at)
-  at = put(x.version === 0 ? ' HTTP/1.0\r\n' : ' HTTP/1.1\r\n', at)
+  at = x.version === 0 ? put(' HTTP/1.0\r\n', at) : putConstant(http11, at)
   drops = x.requestDrops
   if (head instanceof Fields) {
-    at = field('host', head.authority === '' ? x.authority : head.authority, at)
+    at = host(head.authority === '' ? x.authority : head.authority, at)
     at = head.writeLines(scratch, at, dropRequestField)
   } else at = head.writeLines(scratch, at, dropRequest)
   if (x.isNewId) at = field('x-request-id', x.requestId, at)
   at = fields(x.requestAdds, at)
   if (x.isUnsized) at = put('transfer-encoding: chunked\r\n', at)
-  if (!head.has('x-forwarded-proto')) at = put('x-forwarded-proto: http\r\n', at)
+  if (!head.has('x-forwarded-proto')) at = putConstant(plainProto, at)
   if (x.upgrade !== '') at = upgrade(x, head, at)
   waitingBytes = put('\r\n', at)
   waiting = connection
@@ -95,10 +106,7 @@ export function writeResponse(
   const status = x.status === 101 && head.status === 200 ? 101 : head.status
   const phrase = head instanceof Fields ? phraseOf(status) : head.reason
   room(phrase.length + head.bound + sizeOf(x.responseAdds) + (isLarge ? 0 : bytes))
-  let at = put('HTTP/1.1 ', 0)
-  at = status === 200 ? put('200 ', at) : put(`${status} `, at)
-  at = put(phrase, at)
-  at = put('\r\n', at)
+  let at = status === 200 && phrase === 'OK' ? putConstant(ok, 0) : put(`HTTP/1.1 ${status} ${phrase}\r\n`, 0)
   // A peer proxy may say what only meshctl says; an application may not.
   const isFromMesh = x.endpoint?.config.via === 'link'
   if (head instanceof Fields) at = head.writeLines(scratch, at, isFromMesh ? dropNothing : dropMeshField)
@@ -222,10 +230,52 @@ function dropNothing(): boolean {
 /** One-byte text into scratch, where `room` was made; returns the place behind it. */
 function put(text: string, at: number): number {
   const { length } = text
+  // A name of its own: `scratch` would be looked up again for every byte.
+  const out = scratch
   // A call into Node costs more than a few bytes, and a rope of pieces more still.
-  if (length > 32) return at + scratch.latin1Write(text, at)
-  for (let i = 0; i < length; i++) scratch[at++] = text.charCodeAt(i)
+  if (length > 32) return at + out.latin1Write(text, at)
+  for (let i = 0; i < length; i++) out[at++] = text.charCodeAt(i)
   return at
+}
+
+/** A text of ours, with bytes behind it so that four at a time can be copied to its end. */
+function constant(text: string): Constant {
+  const bytes = Buffer.alloc(text.length + 4)
+  bytes.latin1Write(text, 0)
+  return { length: text.length, view: new DataView(bytes.buffer, bytes.byteOffset, bytes.length) }
+}
+
+interface Constant {
+  readonly length: number
+  readonly view: DataView
+}
+
+const http11 = constant(' HTTP/1.1\r\n')
+const ok = constant('HTTP/1.1 200 OK\r\n')
+const plainProto = constant('x-forwarded-proto: http\r\n')
+
+/** May write up to three bytes behind the place that it returns; `added` has room for them. */
+function putConstant({ length, view }: Constant, at: number): number {
+  const out = scratchView
+  for (let i = 0; i < length; i += 4) out.setInt32(at + i, view.getInt32(i))
+  return at + length
+}
+
+let lastAuthority = ''
+let lastHost = ''
+
+/** The Host line. Callers of one connection nearly always name the same. */
+function host(authority: string, at: number): number {
+  if (authority !== lastAuthority) {
+    lastAuthority = authority
+    lastHost = flat(`host: ${authority}\r\n`)
+  }
+  return at + scratch.latin1Write(lastHost, at)
+}
+
+/** The same text in one piece: writing a rope takes it apart each time. */
+function flat(text: string): string {
+  return Buffer.from(text, 'latin1').latin1Slice()
 }
 
 function field(name: string, value: string, at: number): number {
@@ -238,10 +288,19 @@ function field(name: string, value: string, at: number): number {
   return at
 }
 
+let lastPairs: readonly string[] | null = null
+let lastLines = ''
+
+/** Pairs are replaced, never changed, and those of a connection serve all its requests. */
 function fields(pairs: readonly string[] | null, at: number): number {
-  if (pairs === null) return at
-  for (let i = 0; i + 1 < pairs.length; i += 2) at = field(pairs[i]!, pairs[i + 1]!, at)
-  return at
+  if (pairs === null || pairs.length === 0) return at
+  if (pairs !== lastPairs) {
+    let lines = ''
+    for (let i = 0; i + 1 < pairs.length; i += 2) lines += `${pairs[i]}: ${pairs[i + 1]}\r\n`
+    lastPairs = pairs
+    lastLines = flat(lines)
+  }
+  return at + scratch.latin1Write(lastLines, at)
 }
 
 function sizeOf(pairs: readonly string[] | null): number {
@@ -251,5 +310,11 @@ function sizeOf(pairs: readonly string[] | null): number {
 }
 
 function room(bytes: number): void {
-  if (scratch.length < bytes + added) scratch = Buffer.allocUnsafeSlow((bytes + added) * 2)
+  if (scratch.length < bytes + added) renew((bytes + added) * 2)
+}
+
+function renew(bytes: number): void {
+  scratch = Buffer.allocUnsafeSlow(bytes)
+  scratchView = new DataView(scratch.buffer)
+  beginnings.fill(null)
 }

@@ -47,6 +47,9 @@ export class Recorder {
   /** By flag, then by status of HTTP and of gRPC. */
   #grpc: Map<string, Map<number, HttpCell>>
   #tcp: Map<string, TcpCell>
+  /** The cell that was used last, of an exchange without gRPC and without a flag. */
+  #last: HttpCell | null
+  #lastStatus: number
 
   constructor(stats: Stats, labels: Labels) {
     this.#stats = stats
@@ -54,9 +57,20 @@ export class Recorder {
     this.#http = new Map()
     this.#grpc = new Map()
     this.#tcp = new Map()
+    this.#last = null
+    this.#lastStatus = 0
   }
 
   exchange(x: Finished): void {
+    let cell = this.#last
+    if (cell === null || x.status !== this.#lastStatus || x.flag !== '' || x.isGrpc) cell = this.#find(x)
+    cell.requests.add(1)
+    cell.duration.observe(x.duration)
+    cell.requestBytes.observe(x.bytesIn)
+    cell.responseBytes.observe(x.bytesOut)
+  }
+
+  #find(x: Finished): HttpCell {
     const { status, flag, grpcStatus } = x
     const byFlag = x.isGrpc ? this.#grpc : this.#http
     let byStatus = byFlag.get(flag)
@@ -69,10 +83,11 @@ export class Recorder {
         : { request_protocol: 'http' }
       byStatus.set(key, (cell = this.#httpCell(status, flag, protocol)))
     }
-    cell.requests.add(1)
-    cell.duration.observe(x.duration)
-    cell.requestBytes.observe(x.bytesIn)
-    cell.responseBytes.observe(x.bytesOut)
+    if (flag === '' && !x.isGrpc) {
+      this.#last = cell
+      this.#lastStatus = status
+    }
+    return cell
   }
 
   opened(): void {

@@ -4,7 +4,7 @@ import { token } from '../bytes.ts'
 import { nameOf } from '../names.ts'
 import { keyOfBytes, keyOfText, writeText } from './field.ts'
 import type { Field } from './field.ts'
-import { isSensitiveId, nameFrom, Pseudo, pseudoName } from './fieldname.ts'
+import { isSensitiveId, isUniqueId, nameFrom, Pseudo, pseudoName } from './fieldname.ts'
 import type { FieldName } from './fieldname.ts'
 import { SendTable } from './sendtable.ts'
 import { dynamicFirst, staticIndex, staticIndexOf, staticName } from './statictable.ts'
@@ -143,10 +143,12 @@ export class HpackEncoder {
       const age = table.findName(nameHash, id, buf, name, nameEnd)
       if (age > 0) index = age + dynamicFirst - 1
     }
+    // A field goes into the table when it was seen before, or when its name was and would have an index then.
     const isKept =
       !isSensitive &&
       table.takes(nameEnd - name + valueEnd - value + 32) &&
-      this.#isWorthy(hashBytes(key, buf, value, valueEnd), nameHash, index > 0)
+      ((!isUniqueId(id) && this.#isSeen(hashBytes(key, buf, value, valueEnd))) ||
+        (index === 0 && this.#isSeen(nameHash)))
     at = writeName(out, at, isSensitive, isKept, index)
     if (index === 0) {
       at = writeInteger(out, at, 0, 0x7f, nameEnd - name)
@@ -185,18 +187,12 @@ export class HpackEncoder {
     const isKept =
       !isSensitive &&
       table.takes(name.length + value.length + 32) &&
-      this.#isWorthy(hashText(key, value), named.hash, index > 0)
+      ((!named.isUnique && this.#isSeen(hashText(key, value))) || (index === 0 && this.#isSeen(named.hash)))
     at = writeName(out, at, isSensitive, isKept, index)
     if (index === 0) at = writeString(out, at, name)
     at = writeString(out, at, value)
     if (isKept) table.insert(key, named.hash, named.id, name, value)
     return at
-  }
-
-  /** Whether a field goes into the table: it was seen before, or its name was and would have an index then. */
-  #isWorthy(hash: number, nameHash: number, hasName: boolean): boolean {
-    const isRepeated = this.#isSeen(hash)
-    return isRepeated || (!hasName && this.#isSeen(nameHash))
   }
 
   #isSeen(hash: number): boolean {

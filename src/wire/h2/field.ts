@@ -1,5 +1,5 @@
 // One header field of HTTP/2, checked when it is made and shared by every head that refers to the same table entry.
-import { COLON, CR, LF, SP, TAB, sameToken, target, text, token } from '../bytes.ts'
+import { COLON, CR, LF, SP, TAB, sameToken, target, textEnd, token } from '../bytes.ts'
 import { Fault } from '../fault.ts'
 import { canonicalHost, parseLength } from '../framing.ts'
 import { methodAt } from '../methods.ts'
@@ -160,8 +160,7 @@ export function fieldOf(name: string, value: string): Field {
 /** Controls, and blanks at the ends (RFC 9113 8.2.1): the bytes that HTTP/1.1 has no way to carry in a value. */
 function valueFault(buf: Buffer, start: number, end: number): number {
   if (start === end) return 0
-  const allowed = text
-  for (let i = start; i < end; i++) if (allowed[buf[i]!] === 0) return Fault.value
+  if (textEnd(buf, start, end) < end) return Fault.value
   const first = buf[start]
   const last = buf[end - 1]
   return first === SP || first === TAB || last === SP || last === TAB ? Fault.value : 0

@@ -20,6 +20,9 @@ export const idLimit = 264
 
 const pseudoNames: readonly string[] = [':method', ':scheme', ':path', ':authority', ':protocol', ':status']
 
+/** Names whose values are made anew for each request. */
+const uniqueNames: readonly string[] = ['x-request-id', 'traceparent', 'x-b3-traceid', 'x-b3-spanid']
+
 const sensitiveNames: readonly string[] = ['authorization', 'proxy-authorization', 'cookie', 'set-cookie']
 
 export class FieldName {
@@ -33,6 +36,8 @@ export class FieldName {
   readonly isPseudo: boolean
   /** Whether its values are secrets by nature: never put into a table. */
   readonly isSensitive: boolean
+  /** Whether a value of it is hardly ever met a second time. */
+  readonly isUnique: boolean
   /** Whether no trailer section may have it. */
   readonly isForbiddenTrailer: boolean
   /** What whoever relays fields has found out about this name and does not want to find out again; 0: nothing yet. */
@@ -45,6 +50,7 @@ export class FieldName {
     this.fault = fault
     this.isPseudo = id > 255
     this.isSensitive = id > 0 && sensitiveNames.includes(text)
+    this.isUnique = id > 0 && uniqueNames.includes(text)
     this.isForbiddenTrailer = isForbiddenTrailer(text)
     this.mark = 0
   }
@@ -77,6 +83,13 @@ const sensitiveIds = Uint8Array.from(interned, (named) => (named.isSensitive ? 1
 
 export function isSensitiveId(id: number): boolean {
   return sensitiveIds[id] === 1
+}
+
+/** Id → 1 where values are hardly ever met a second time. */
+const uniqueIds = Uint8Array.from(interned, (named) => (named.isUnique ? 1 : 0))
+
+export function isUniqueId(id: number): boolean {
+  return uniqueIds[id] === 1
 }
 
 /** The name in buf[start, end); faulty ones too, since a table must keep them like others. */

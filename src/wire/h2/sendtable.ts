@@ -1,5 +1,5 @@
 // The dynamic table of our encoder: what the peer's decoder remembers, and how to find it without allocating.
-import { token } from '../bytes.ts'
+import { token, viewOf } from '../bytes.ts'
 import type { Field } from './field.ts'
 
 /** Integers kept per entry, in this order. */
@@ -25,15 +25,8 @@ const firstNumber = 0x7fffff80
 /** Heads of a table without entries: numbers that are long gone. */
 const none = new Int32Array(2)
 
-// The view of the buffer that was compared last: a worker reads everything into the same one.
-let viewed: Buffer | null = null
-let view: DataView = new DataView(new ArrayBuffer(0))
-
-function viewOf(buf: Buffer): DataView {
-  if (buf === viewed) return view
-  viewed = buf
-  return (view = new DataView(buf.buffer, buf.byteOffset, buf.length))
-}
+/** A view of a store without entries. */
+const noView = new DataView(new ArrayBuffer(0))
 
 /**
  * Entries are counted as they come (`#next`, wrapping at 32 bits) and live in a ring at their number under a mask. Chains
@@ -55,7 +48,7 @@ export class SendTable {
   #nameHeads = none
   /** Names and values, each entry in one piece. */
   #store = new Uint8Array(0)
-  #view: DataView = view
+  #view = noView
   #storeAt = 0
   /** The decoded field that an entry was last found equal to: the same one comes again and again. */
   #fields: (Field | null)[] = []
