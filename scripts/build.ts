@@ -49,7 +49,11 @@ export async function build(out: string = join(root, 'dist')): Promise<Built> {
   rmSync(next, { recursive: true, force: true })
   mkdirSync(next, { recursive: true })
   try {
-    await Promise.all(Object.entries(programs).map(([name, entry]) => one(name, entry, next)))
+    await Promise.all(
+      Object.entries(programs).map(([name, entry]) =>
+        bundleTo(join(next, `${name}.js`), join(root, 'src', entry), name === hot),
+      ),
+    )
     cpSync(join(root, 'templates'), join(next, 'templates'), { recursive: true })
     cpSync(atomicLibrary(), join(next, 'libatomic.so.1'), { dereference: true })
     writeFileSync(join(next, 'version'), `${version()}\n`)
@@ -78,11 +82,12 @@ export function version(): string {
   return (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }).version
 }
 
-async function one(name: string, entry: string, out: string): Promise<void> {
+/** Writes one program as one file, as those that are installed are written. `isHot`: it runs the same code over and over. */
+export async function bundleTo(outfile: string, entry: string, isHot: boolean): Promise<void> {
   const { outputFiles } = await bundle({
     absWorkingDir: root,
-    entryPoints: [join(root, 'src', entry)],
-    outfile: join(out, `${name}.js`),
+    entryPoints: [entry],
+    outfile,
     bundle: true,
     platform: 'node',
     format: 'esm',
@@ -101,7 +106,7 @@ async function one(name: string, entry: string, out: string): Promise<void> {
     },
   })
   for (const { path, text } of outputFiles) {
-    const code = name === hot ? withConstants(path, text) : text
+    const code = isHot ? withConstants(path, text) : text
     writeFileSync(path, code.replaceAll(beyondAscii, escaped))
   }
 }

@@ -28,6 +28,8 @@ const wanted = {
   nginx: [['libnginx-mod-stream', '/usr/lib/nginx/modules/ngx_stream_module.so']],
   haproxy: [['haproxy', '/usr/sbin/haproxy']],
   envoy: [['python3-pip', '/usr/bin/pip3', '/usr/local/bin/pip3']],
+  // test/proxy/instructions.test.ts.
+  instructions: [['valgrind', '/usr/bin/valgrind']],
   // scripts/h2spec.ts builds it.
   h2spec: [['golang-go', '/usr/bin/go']],
 } as const satisfies Record<string, readonly (readonly [string, ...string[]])[]>

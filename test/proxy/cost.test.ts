@@ -1,14 +1,13 @@
 // What one request costs two hops, in figures that are the same on a busy machine and a quiet one: bytes allocated on the
-// heap, and system calls that read or write. Not time, and not instructions: counting those needs hardware counters,
-// which virtual machines seldom have. The bounds lie
-// a tenth above what was measured; whoever lowers the cost lowers them.
+// heap, and system calls that read or write; instructions.test.ts has a third. Not time. The bounds lie a tenth above what
+// was measured; whoever lowers the cost lowers them.
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
-import net from 'node:net'
 import { test } from 'node:test'
 import type { TestContext } from 'node:test'
 import { getHeapStatistics, setFlagsFromString } from 'node:v8'
-import { Authority, Caller, Instance, listen } from './hops.ts'
+import { Authority, Caller, Instance } from './hops.ts'
+import { application, ask } from './repeat.ts'
 
 // The compiler works in turn with the program, not beside it: on a busy machine it would be late, and code that is not
 // optimized allocates more.
@@ -20,65 +19,11 @@ interface Cost {
   readonly calls: number
 }
 
-const request = Buffer.from(
-  'GET /things/1?page=2 HTTP/1.1\r\nhost: web.default.mesh:8080\r\nuser-agent: cost\r\naccept: */*\r\n\r\n',
-)
-const body = 'x'.repeat(1024)
-const answer = Buffer.from(
-  `HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
-)
-const headEnd = Buffer.from('\r\n\r\n')
 const warm = 4000
 /** The cheapest of so many batches counts: in the others the compiler was still at work. Of so many requests, since the
  * heap counts what it gives out in pages. */
 const batches = 3
 const batch = 4000
-
-/** An application that answers whatever comes as one piece. */
-function application(t: TestContext): Promise<number> {
-  return listen(
-    t,
-    net.createServer({ noDelay: true }, (socket) => {
-      socket.on('data', (chunk: Buffer) => {
-        if (chunk.includes(headEnd)) socket.write(answer)
-      })
-    }),
-  )
-}
-
-/** So many requests over some connections at once; resolves when all are answered. */
-async function ask(t: TestContext, port: number, connections: number, requests: number): Promise<void> {
-  let left = requests
-  const one = (): Promise<void> => {
-    const { promise, resolve, reject } = Promise.withResolvers<void>()
-    const socket = net.connect({ port, host: '127.0.0.1', noDelay: true })
-    t.after(() => socket.destroy())
-    let bytes = 0
-    let size = 0
-    const next = (): void => {
-      if (left-- > 0) socket.write(request)
-      else {
-        socket.destroy()
-        resolve()
-      }
-    }
-    socket.on('error', reject)
-    socket.on('connect', next)
-    socket.on('data', (chunk: Buffer) => {
-      if (size === 0) {
-        const end = chunk.indexOf(headEnd)
-        assert.ok(end > 0 && chunk.latin1Slice(0, 12) === 'HTTP/1.1 200', chunk.latin1Slice(0, 200))
-        size = end + headEnd.length + body.length
-      }
-      bytes += chunk.length
-      if (bytes < size) return
-      bytes = size = 0
-      next()
-    })
-    return promise
-  }
-  await Promise.all(Array.from({ length: connections }, one))
-}
 
 async function costOf(t: TestContext, port: number, connections: number): Promise<Cost> {
   await ask(t, port, connections, warm)
@@ -109,8 +54,8 @@ const isCountable = existsSync('/proc/self/io') && 'total_allocated_bytes' in ge
 
 for (const { connections, bound } of [
   // A read and a write on each of four sockets: one request at a time leaves nothing to gather.
-  { connections: 1, bound: { bytes: 6500, calls: 8.1 } },
-  { connections: 32, bound: { bytes: 4800, calls: 5.2 } },
+  { connections: 1, bound: { bytes: 5300, calls: 8.1 } },
+  { connections: 32, bound: { bytes: 4500, calls: 5.2 } },
 ]) {
   test(
     `a request on ${connections} connections stays below its bounds`,
