@@ -285,6 +285,7 @@ function finishConnect(buf: Buffer, line: number, head: Head): number {
     // Many clients leave the port out of Host.
     const colon = authority.lastIndexOf(':')
     if (colon < 0 || head.host !== authority.slice(0, colon)) return Fault.hostMismatch
+    head.isHostCanonical = false
   }
   head.host = authority
   return 0

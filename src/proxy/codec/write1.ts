@@ -10,21 +10,17 @@ import type { Headers } from '../chain/ends.ts'
 import type { Exchange } from '../chain/exchange.ts'
 import { phraseOf } from '../chain/reply.ts'
 import { endsHere, endsHereFrom, isMeshField, isMeshHeader } from '../filter/header.ts'
+import { constant, Scratch, sizeOf } from './scratch.ts'
 
-declare global {
-  // Node's own fast path for one-byte strings; @types/node leaves it out.
-  interface Buffer {
-    latin1Write(text: string, offset?: number, length?: number): number
-  }
-}
-
-// Grows to the largest head seen plus room for added lines; never shrinks.
-let scratch = Buffer.allocUnsafeSlow(32_768)
-let scratchView = new DataView(scratch.buffer)
-const added = 4096
 /** Larger pieces of a body are not copied twice only to leave with what is before them. */
 const gatherLimit = 16_384
 const pieceBytes = 8192
+
+const http11 = constant(' HTTP/1.1\r\n')
+const ok = constant('HTTP/1.1 200 OK\r\n')
+const plainProto = constant('x-forwarded-proto: http\r\n')
+
+const scratch = new Scratch()
 
 // A head whose body may come within the same turn waits in scratch, so that both leave in one write: of one connection at a
 // time, from the start.
@@ -36,20 +32,10 @@ export function flushWaiting(): boolean {
   if (waiting === null) return true
   const connection = waiting
   waiting = null
-  const isRoom = connection.lend(upTo(waitingBytes))
+  const isRoom = connection.lend(scratch.upTo(waitingBytes))
   // The connection reads the rest from it when it can.
-  if (connection.hasKept) renew(scratch.length)
+  if (connection.hasKept) scratch.renew(scratch.bytes.length)
   return isRoom
-}
-
-/** Beginnings of scratch by the low bits of their length: heads and small answers of one length follow each other. */
-const beginnings: (Buffer | null)[] = Array.from({ length: 64 }, () => null)
-
-function upTo(bytes: number): Buffer {
-  const place = bytes & 63
-  const found = beginnings[place]
-  if (found?.length === bytes) return found
-  return (beginnings[place] = scratch.subarray(0, bytes))
 }
 
 let drops: readonly string[] | null = null
@@ -58,30 +44,30 @@ let drops: readonly string[] | null = null
 export function writeRequest(connection: Channel, x: Exchange, head: Headers): void {
   flushWaiting()
   if (head.contentLength >= wideBytes) connection.writeWide()
-  room(x.path.length + head.bound + sizeOf(x.requestAdds))
-  let at = put(x.method, 0)
-  scratch[at++] = 32
-  at = put(x.path, at)
-  at = x.version === 0 ? put(' HTTP/1.0\r\n', at) : putConstant(http11, at)
+  scratch.room(x.path.length + head.bound + sizeOf(x.requestAdds))
+  let at = scratch.put(x.method, 0)
+  scratch.bytes[at++] = 32
+  at = scratch.put(x.path, at)
+  at = x.version === 0 ? scratch.put(' HTTP/1.0\r\n', at) : scratch.constant(http11, at)
   drops = x.requestDrops
   if (head instanceof Fields) {
-    at = host(head.authority === '' ? x.authority : head.authority, at)
-    at = head.writeLines(scratch, at, dropRequestField)
-  } else at = head.writeLines(scratch, at, dropRequest)
-  if (x.isNewId) at = field('x-request-id', x.requestId, at)
-  at = fields(x.requestAdds, at)
-  if (x.isUnsized) at = put('transfer-encoding: chunked\r\n', at)
-  if (!head.has('x-forwarded-proto')) at = putConstant(plainProto, at)
+    at = scratch.host(head.authority === '' ? x.authority : head.authority, at)
+    at = head.writeLines(scratch.bytes, at, dropRequestField)
+  } else at = head.writeLines(scratch.bytes, at, dropRequest)
+  if (x.isNewId) at = scratch.field('x-request-id', x.requestId, at)
+  at = scratch.fields(x.requestAdds, at)
+  if (x.isUnsized) at = scratch.put('transfer-encoding: chunked\r\n', at)
+  if (!head.has('x-forwarded-proto')) at = scratch.constant(plainProto, at)
   if (x.upgrade !== '') at = upgrade(x, head, at)
-  waitingBytes = put('\r\n', at)
+  waitingBytes = scratch.put('\r\n', at)
   waiting = connection
 }
 
 function upgrade(x: Exchange, head: Headers, at: number): number {
-  at = put(`connection: upgrade\r\nupgrade: ${x.upgrade}\r\n`, at)
+  at = scratch.put(`connection: upgrade\r\nupgrade: ${x.upgrade}\r\n`, at)
   // Extended CONNECT has no key (RFC 8441 5); ours keeps the one of the caller.
   if (head.has('sec-websocket-key')) return at
-  return field('sec-websocket-key', randomBytes(16).toString('base64'), at)
+  return scratch.field('sec-websocket-key', randomBytes(16).toString('base64'), at)
 }
 
 /**
@@ -105,21 +91,25 @@ export function writeResponse(
   const isLarge = bytes > gatherLimit
   const status = x.status === 101 && head.status === 200 ? 101 : head.status
   const phrase = head instanceof Fields ? phraseOf(status) : head.reason
-  room(phrase.length + head.bound + sizeOf(x.responseAdds) + (isLarge ? 0 : bytes))
-  let at = status === 200 && phrase === 'OK' ? putConstant(ok, 0) : put(`HTTP/1.1 ${status} ${phrase}\r\n`, 0)
+  scratch.room(phrase.length + head.bound + sizeOf(x.responseAdds) + (isLarge ? 0 : bytes))
+  let at =
+    status === 200 && phrase === 'OK'
+      ? scratch.constant(ok, 0)
+      : scratch.put(`HTTP/1.1 ${status} ${phrase}\r\n`, 0)
   // A peer proxy may say what only meshctl says; an application may not.
   const isFromMesh = x.endpoint?.config.via === 'link'
-  if (head instanceof Fields) at = head.writeLines(scratch, at, isFromMesh ? dropNothing : dropMeshField)
-  else at = head.writeLines(scratch, at, isFromMesh ? endsHereFrom : endsHere)
-  at = fields(x.responseAdds, at)
+  if (head instanceof Fields)
+    at = head.writeLines(scratch.bytes, at, isFromMesh ? dropNothing : dropMeshField)
+  else at = head.writeLines(scratch.bytes, at, isFromMesh ? endsHereFrom : endsHere)
+  at = scratch.fields(x.responseAdds, at)
   if (status === 101) at = switching(x, head, at)
   else if (status >= 200) {
-    if (isWhole && !isChunked && isEmptyUntold(x, head)) at = put('content-length: 0\r\n', at)
-    if (isChunked) at = put('transfer-encoding: chunked\r\n', at)
-    if (!x.keepAlive) at = put('connection: close\r\n', at)
-    else if (x.version === 0) at = put('connection: keep-alive\r\n', at)
+    if (isWhole && !isChunked && isEmptyUntold(x, head)) at = scratch.put('content-length: 0\r\n', at)
+    if (isChunked) at = scratch.put('transfer-encoding: chunked\r\n', at)
+    if (!x.keepAlive) at = scratch.put('connection: close\r\n', at)
+    else if (x.version === 0) at = scratch.put('connection: keep-alive\r\n', at)
   }
-  waitingBytes = put('\r\n', at)
+  waitingBytes = scratch.put('\r\n', at)
   waiting = connection
   if (bytes > 0) writeData(connection, body, from, to, isChunked)
   if (isWhole && isChunked) writeEnd(connection, null)
@@ -135,16 +125,16 @@ export function writeData(
   isChunked: boolean,
 ): boolean {
   const bytes = to - from
-  if (waiting !== connection || bytes > gatherLimit || waitingBytes + bytes + 16 > scratch.length) {
+  if (waiting !== connection || bytes > gatherLimit || waitingBytes + bytes + 16 > scratch.bytes.length) {
     if (waiting === connection) flushWaiting()
     // Pieces of this size are parts of something large: they leave together.
     if (!isChunked)
       return bytes < pieceBytes ? connection.copy(body, from, to) : connection.gather(body, from, to)
     return connection.write(composeChunk(body, from, to))
   }
-  if (isChunked) waitingBytes = put(`${bytes.toString(16)}\r\n`, waitingBytes)
-  waitingBytes += body.copy(scratch, waitingBytes, from, to)
-  if (isChunked) waitingBytes = put('\r\n', waitingBytes)
+  if (isChunked) waitingBytes = scratch.put(`${bytes.toString(16)}\r\n`, waitingBytes)
+  waitingBytes += body.copy(scratch.bytes, waitingBytes, from, to)
+  if (isChunked) waitingBytes = scratch.put('\r\n', waitingBytes)
   return true
 }
 
@@ -152,9 +142,9 @@ export function writeData(
 export function writeEnd(connection: Channel, trailers: readonly string[] | null): boolean {
   const end = composeEnd(trailers)
   if (waiting !== connection) return connection.write(end)
-  if (waitingBytes + end.length > scratch.length) flushWaiting()
+  if (waitingBytes + end.length > scratch.bytes.length) flushWaiting()
   else {
-    waitingBytes += end.copy(scratch, waitingBytes)
+    waitingBytes += end.copy(scratch.bytes, waitingBytes)
     return true
   }
   return connection.write(end)
@@ -202,11 +192,11 @@ export function isBodyless(method: string, status: number): boolean {
 
 /** The end of a head that switches to WebSocket; a peer that speaks HTTP/2 has not proved that it heard the key. */
 function switching(x: Exchange, head: Headers, at: number): number {
-  at = put(`connection: upgrade\r\nupgrade: ${x.upgrade}\r\n`, at)
+  at = scratch.put(`connection: upgrade\r\nupgrade: ${x.upgrade}\r\n`, at)
   if (head.has('sec-websocket-accept')) return at
   const key = x.downstream.head(x).get('sec-websocket-key') ?? ''
   const accept = createHash('sha1').update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64')
-  return field('sec-websocket-accept', accept, at)
+  return scratch.field('sec-websocket-accept', accept, at)
 }
 
 function dropRequest(i: number, head: Head): boolean {
@@ -225,96 +215,4 @@ function dropMeshField(i: number, fields: Fields): boolean {
 
 function dropNothing(): boolean {
   return false
-}
-
-/** One-byte text into scratch, where `room` was made; returns the place behind it. */
-function put(text: string, at: number): number {
-  const { length } = text
-  // A name of its own: `scratch` would be looked up again for every byte.
-  const out = scratch
-  // A call into Node costs more than a few bytes, and a rope of pieces more still.
-  if (length > 32) return at + out.latin1Write(text, at)
-  for (let i = 0; i < length; i++) out[at++] = text.charCodeAt(i)
-  return at
-}
-
-/** A text of ours, with bytes behind it so that four at a time can be copied to its end. */
-function constant(text: string): Constant {
-  const bytes = Buffer.alloc(text.length + 4)
-  bytes.latin1Write(text, 0)
-  return { length: text.length, view: new DataView(bytes.buffer, bytes.byteOffset, bytes.length) }
-}
-
-interface Constant {
-  readonly length: number
-  readonly view: DataView
-}
-
-const http11 = constant(' HTTP/1.1\r\n')
-const ok = constant('HTTP/1.1 200 OK\r\n')
-const plainProto = constant('x-forwarded-proto: http\r\n')
-
-/** May write up to three bytes behind the place that it returns; `added` has room for them. */
-function putConstant({ length, view }: Constant, at: number): number {
-  const out = scratchView
-  for (let i = 0; i < length; i += 4) out.setInt32(at + i, view.getInt32(i))
-  return at + length
-}
-
-let lastAuthority = ''
-let lastHost = ''
-
-/** The Host line. Callers of one connection nearly always name the same. */
-function host(authority: string, at: number): number {
-  if (authority !== lastAuthority) {
-    lastAuthority = authority
-    lastHost = flat(`host: ${authority}\r\n`)
-  }
-  return at + scratch.latin1Write(lastHost, at)
-}
-
-/** The same text in one piece: writing a rope takes it apart each time. */
-function flat(text: string): string {
-  return Buffer.from(text, 'latin1').latin1Slice()
-}
-
-function field(name: string, value: string, at: number): number {
-  at = put(name, at)
-  scratch[at++] = 58
-  scratch[at++] = 32
-  at = put(value, at)
-  scratch[at++] = 13
-  scratch[at++] = 10
-  return at
-}
-
-let lastPairs: readonly string[] | null = null
-let lastLines = ''
-
-/** Pairs are replaced, never changed, and those of a connection serve all its requests. */
-function fields(pairs: readonly string[] | null, at: number): number {
-  if (pairs === null || pairs.length === 0) return at
-  if (pairs !== lastPairs) {
-    let lines = ''
-    for (let i = 0; i + 1 < pairs.length; i += 2) lines += `${pairs[i]}: ${pairs[i + 1]}\r\n`
-    lastPairs = pairs
-    lastLines = flat(lines)
-  }
-  return at + scratch.latin1Write(lastLines, at)
-}
-
-function sizeOf(pairs: readonly string[] | null): number {
-  let bytes = 0
-  if (pairs !== null) for (const text of pairs) bytes += text.length + 4
-  return bytes
-}
-
-function room(bytes: number): void {
-  if (scratch.length < bytes + added) renew((bytes + added) * 2)
-}
-
-function renew(bytes: number): void {
-  scratch = Buffer.allocUnsafeSlow(bytes)
-  scratchView = new DataView(scratch.buffer)
-  beginnings.fill(null)
 }
