@@ -181,7 +181,7 @@ describe('an agent with everything there', () => {
     await until(
       'registered again',
       async () => (await world.registry.instances('web')).value.length === 1,
-      15_000,
+      60_000,
     )
   })
 
@@ -271,7 +271,7 @@ describe('an agent with something away', () => {
     await until(
       'news arrive',
       () => hosts(world.proxy.snapshots.at(-1), 'outbound|8080||late.default.mesh').includes('vm4'),
-      20_000,
+      60_000,
     )
   })
 
@@ -343,7 +343,7 @@ describe('a host with a Consul agent of its own', () => {
     await until(
       'back',
       async () => (await world.registry.instances('web')).value[0]?.passing === true,
-      15_000,
+      60_000,
     )
     direct.close()
     await askAgent<'leave'>(world.place.paths.agentSocket, { verb: 'leave' })

@@ -123,7 +123,7 @@ describe('the agent process', () => {
     await until(
       'registered',
       async () => (await registry.instances('web')).value[0]?.passing === true,
-      20_000,
+      60_000,
     )
     await until('a snapshot with web', () =>
       proxy.snapshots.at(-1)?.clusters.some(({ endpoints }) => endpoints.length === 1),
@@ -149,7 +149,7 @@ describe('the agent process', () => {
         const { status, err } = await run(['report'])
         return status === 79 && err.includes('registry away')
       },
-      20_000,
+      60_000,
     )
     const renewed = await run(['renew', '--force'])
     assert.ok(renewed.status === 75 || renewed.status === 69, renewed.err)

@@ -22,7 +22,7 @@ export const managementToken = 'management-token-of-the-test'
 export async function until<T>(
   what: string,
   look: () => T | Promise<T>,
-  timeoutMs: number = 8000,
+  timeoutMs: number = 30_000,
 ): Promise<NonNullable<T>> {
   const end = performance.now() + timeoutMs
   for (;;) {

@@ -31,7 +31,7 @@ async function serve(t: TestContext, name: string, ...args: number[]): Promise<n
     },
   )
   t.after(() => child.kill('SIGKILL'))
-  const end = Date.now() + 10_000
+  const end = Date.now() + 30_000
   while (!(await accepts(port))) {
     if (Date.now() > end) throw new Error(`${name} does not listen`)
   }

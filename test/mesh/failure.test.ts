@@ -90,7 +90,7 @@ recorded(
         const all = await Promise.all(mesh.vms.map((vm) => vm.status()))
         return all.every(({ registry }) => registry.connected && registry.registered)
       },
-      20_000,
+      60_000,
     )
     // What is written now arrives everywhere.
     await mesh.weigh({ v1: 0, v2: 100 })
@@ -156,7 +156,7 @@ recorded(
         const all = await Promise.all(mesh.vms.map((vm) => vm.status()))
         return all.every(({ registry }) => registry.connected && registry.registered)
       },
-      20_000,
+      60_000,
     )
     await until('all to be healthy', async () => (await mesh.healthy()).join() === 'vm1,vm2', 20_000)
     await load.more(200)
@@ -181,7 +181,7 @@ recorded('control down: traffic goes on, renewals wait and recover', async (reco
       const { report } = await vm1.status()
       return report.problems.some((problem) => problem.includes('due and not renewed'))
     },
-    25_000,
+    60_000,
   )
   await load.more(100)
   const before = (await vm1.status()).report.certificateNotAfter
@@ -192,7 +192,7 @@ recorded('control down: traffic goes on, renewals wait and recover', async (reco
       const { report } = await vm1.status()
       return report.certificateNotAfter > before
     },
-    20_000,
+    60_000,
   )
   await until('all hosts to be registered', async () => (await vm1.status()).registry.registered, 20_000)
   await load.more(100)

@@ -61,9 +61,9 @@ test('no expression and no text take long', () => {
   ]) {
     const matches = compileExpression(source)
     for (const length of [8192, 65_536]) {
-      const start = performance.now()
+      const before = process.threadCpuUsage()
       assert.equal(matches('a'.repeat(length)), false)
-      const took = performance.now() - start
+      const took = process.threadCpuUsage(before).user / 1000
       assert.ok(took < 1500, `${source} took ${took} ms on ${length} bytes`)
     }
   }

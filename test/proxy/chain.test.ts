@@ -95,9 +95,9 @@ test('headers that only the mesh may set are known in every spelling', () => {
 
 test('expressions are linear in time and anchored', () => {
   const evil = compileString({ kind: 'regex', value: '(a+)+b' })
-  const started = performance.now()
+  const before = process.threadCpuUsage()
   assert.equal(evil('a'.repeat(5000)), false)
-  assert.ok(performance.now() - started < 1000)
+  assert.ok(process.threadCpuUsage(before).user < 1_000_000)
   assert.equal(compileString({ kind: 'regex', value: 'a|b' })('xb'), false)
   assert.equal(compileString({ kind: 'prefix', value: '/A' }, true)('/abc'), true)
   assert.equal(compileString({ kind: 'regex', value: '[a-z]{1,63}' }, true)('a'.repeat(63)), true)

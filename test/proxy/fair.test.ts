@@ -50,7 +50,7 @@ test('a reader that stalls on one stream stalls nobody else on the link, and is 
     assert.equal(answer.body.toString(), 'small')
   }
   const took = performance.now() - started
-  assert.ok(took < 2000, `200 requests beside it took ${took} ms`)
+  assert.ok(took < 10_000, `200 requests beside it took ${took} ms`)
   assert.equal(sent, stalled)
   let received = 0
   slow.on('data', (bytes: Buffer) => (received += bytes.length))
@@ -144,24 +144,27 @@ test('links that break under load cost no request that can be sent again', async
     })
   let answered = 0
   let cuts = 0
-  const until = performance.now() + 1000
+  const state = { isOver: false }
   const users = Array.from({ length: 50 }, async () => {
-    while (performance.now() < until) {
+    while (!state.isOver) {
       assert.equal(await get(), 200)
       answered++
     }
   })
   const cutting = (async () => {
-    for (let i = 1; i <= 8; i++) {
-      const last = answered
-      // In the middle of what runs, however fast this machine is.
-      await eventually(() => answered > last + 50 || performance.now() >= until, 'load')
-      cuts += between.cut()
+    try {
+      for (let i = 1; i <= 8; i++) {
+        const last = answered
+        // In the middle of what runs, however fast this machine is.
+        await eventually(() => answered > last + 50, 'load')
+        cuts += between.cut()
+      }
+    } finally {
+      state.isOver = true
     }
   })()
   await Promise.all([...users, cutting])
-  assert.ok(cuts >= 4, `${cuts} links were cut`)
-  assert.ok(answered > 400, `${answered} answers`)
+  assert.ok(cuts >= 8, `${cuts} links were cut`)
   await eventually(() => caller.lines.length === answered, 'the lines')
   // That some had to be sent again shows that the cuts met requests under way.
   assert.ok(caller.lines.some((line) => line.tries > 1) || instance.lines.some((line) => line.flags === 'DC'))

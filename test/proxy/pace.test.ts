@@ -8,9 +8,7 @@ test('a crowd is spread, a steady stream is not held up', () => {
   const pace = new Pace(clock)
   const taken = (times: number): number =>
     Array.from({ length: times }, () => pace.taken()).filter((napped) => napped).length
-  const began = performance.now()
   assert.equal(taken(1000), 64)
-  assert.ok(performance.now() - began < 500)
   clock.advance(10)
   assert.equal(taken(10), 0)
   clock.advance(490)

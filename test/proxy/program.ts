@@ -38,7 +38,7 @@ export async function run(
     await ended
     rmSync(folder, { recursive: true })
   })
-  const end = Date.now() + 8000
+  const end = Date.now() + 30_000
   for (;;) {
     const isUp = await new Promise<boolean>((resolve) => {
       const socket = net.connect({ port, host: '127.0.0.1' })

@@ -194,7 +194,7 @@ test('a link ends with the certificate that opened it', async (t) => {
   }, 50)
   t.after(() => clearInterval(more))
   await eventually(() => answers.includes('200'), 'an answer')
-  await eventually(() => idle.destroyed && busy.destroyed, 'both to end', 8000)
+  await eventually(() => idle.destroyed && busy.destroyed, 'both to end')
   assert.ok(
     answers.every((answer) => answer === '200' || answer === 'refused'),
     answers.join(' '),

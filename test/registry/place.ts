@@ -60,7 +60,7 @@ export const fresh = (word: string): string => `${word}-${process.pid}-${++count
 export async function eventually<T>(
   look: () => Promise<T | null | false | undefined> | T | null | false | undefined,
   what: string,
-  withinMs: number = 10_000,
+  withinMs: number = 30_000,
 ): Promise<T> {
   const end = Date.now() + withinMs
   for (;;) {
