@@ -5,7 +5,7 @@ import { Lab } from './lab.ts'
 import { Mesh } from './mesh.ts'
 import { addUser, loadFrom, startWeb } from './service.ts'
 import { sleep, until } from './shell.ts'
-import { Stillness } from './stillness.ts'
+import { Stillness } from '../stillness.ts'
 
 const url = 'http://web.default.mesh:8080/'
 const user = 'shop'

@@ -7,6 +7,7 @@ import { leaseCheckId } from '../../src/registry/registry.ts'
 import { until } from '../agent/running.ts'
 import { FastClock } from './fastclock.ts'
 import { Mesh, web } from './mesh.ts'
+import { Stillness } from '../stillness.ts'
 import { recorded } from './recorder.ts'
 
 recorded(
@@ -19,6 +20,7 @@ recorded(
     await load.more(50)
     // The reaper judges only hosts that it has seen renewing.
     await new Promise((done) => void mesh.clock.after(4000, () => done(null)))
+    const stillness = new Stillness()
     const killed = mesh.clock.monotonic()
     await vm2.kill()
     const carried = load.failed.length
@@ -32,7 +34,8 @@ recorded(
     assert.ok(moved - carried <= 4, load.failed.join('\n'))
     await until('the reaper to mark vm2', async () => (await mesh.healthy()).join() === 'vm1')
     const took = mesh.clock.monotonic() - killed
-    assert.ok(took < 15_000, `${Math.round(took)} ms of mesh time`)
+    // Where the registry could not be asked for 3 s, every host gets a full period again.
+    assert.ok(took < (stillness.end() < 250 ? 15_000 : 60_000), `${Math.round(took)} ms of mesh time`)
     assert.ok(
       (await mesh.registry.nodeChecks('vm2')).some(
         ({ id, status }) => id === leaseCheckId && status === 'critical',
@@ -44,8 +47,8 @@ recorded(
     await vm2.startApps()
     await vm2.startProxy()
     await vm2.startAgent()
-    await until('vm2 to be healthy again', async () => (await mesh.healthy()).join() === 'vm1,vm2', 10_000)
-    await mesh.answering(vm3, ['v1', 'v2'], {}, 15_000)
+    await until('vm2 to be healthy again', async () => (await mesh.healthy()).join() === 'vm1,vm2', 60_000)
+    await mesh.answering(vm3, ['v1', 'v2'], {}, 60_000)
   },
 )
 
@@ -94,7 +97,7 @@ recorded(
     )
     // What is written now arrives everywhere.
     await mesh.weigh({ v1: 0, v2: 100 })
-    await mesh.answering(vm3, ['v2'], {}, 20_000)
+    await mesh.answering(vm3, ['v2'], {}, 60_000)
     await mesh.host('vm4', [web('v2')])
   },
 )
@@ -158,14 +161,14 @@ recorded(
       },
       60_000,
     )
-    await until('all to be healthy', async () => (await mesh.healthy()).join() === 'vm1,vm2', 20_000)
+    await until('all to be healthy', async () => (await mesh.healthy()).join() === 'vm1,vm2', 60_000)
     await load.more(200)
     await load.stop()
     // Those under way on the proxy that was stopped, at most.
     assert.ok(before <= 2, load.failed.join('\n'))
     assert.deepEqual(load.failed.slice(before), [])
     await mesh.weigh({ v1: 0, v2: 100 })
-    await mesh.answering(vm3, ['v2'], {}, 20_000)
+    await mesh.answering(vm3, ['v2'], {}, 60_000)
   },
 )
 
@@ -194,11 +197,11 @@ recorded('control down: traffic goes on, renewals wait and recover', async (reco
     },
     60_000,
   )
-  await until('all hosts to be registered', async () => (await vm1.status()).registry.registered, 20_000)
+  await until('all hosts to be registered', async () => (await vm1.status()).registry.registered, 60_000)
   await load.more(100)
   await load.stop()
   assert.deepEqual(load.failed, [])
   // A host that joins only now.
   await mesh.host('vm4', [web('v3')])
-  await mesh.answering(vm3, ['v1', 'v2', 'v3'], {}, 20_000)
+  await mesh.answering(vm3, ['v1', 'v2', 'v3'], {}, 60_000)
 })

@@ -18,7 +18,7 @@ export class Load {
   /** Waits for so many more answers. */
   async more(requests: number): Promise<void> {
     const end = this.done + requests
-    await until(`${requests} more requests`, () => this.done >= end, 20_000)
+    await until(`${requests} more requests`, () => this.done >= end, 60_000)
   }
 
   async stop(): Promise<void> {

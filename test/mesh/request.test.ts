@@ -87,7 +87,7 @@ recorded('a new instance is used, one that fails its check or is stopped is left
   await until('vm2 to leave the healthy set', async () => (await mesh.healthy()).join() === 'vm1,vm4')
   await mesh.answering(vm3, ['v1', 'v3'])
   await vm2.app.start()
-  await mesh.answering(vm3, ['v1', 'v2', 'v3'], {}, 15_000)
+  await mesh.answering(vm3, ['v1', 'v2', 'v3'], {}, 60_000)
 })
 
 recorded('drain and leave: no request fails while an instance goes under load', async (recorder) => {

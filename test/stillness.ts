@@ -1,5 +1,5 @@
-// The longest time for which this machine stood still. All hosts of a lab stand still with it, so no bound in seconds can be
-// held against the product meanwhile.
+// The longest time for which this machine, or this process, stood still. Everything under test stands still with it, so no
+// bound in seconds can be held against the product meanwhile.
 
 const everyMs = 50
 
