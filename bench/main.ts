@@ -31,7 +31,8 @@ const usage = `npm run bench -- [options]
   --rounds N              default 3
   --seconds N             of each measurement; default 5
   --json FILE             also write all measurements and ratios there
-  --system NAME[,NAME]    ${systemNames.join(' ')}; default all
+  --system NAME[,NAME]    ${systemNames.join(' ')};
+                          default all but floor, which only carries bytes
   --hop h1|h2|both        what HAProxy and Envoy speak between their hops;
                           default: the faster of the two in each scenario`
 

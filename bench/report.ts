@@ -40,25 +40,37 @@ export type Beside = ReadonlyMap<string, string>
 
 export function ratiosOf(runs: readonly Run[], beside: Beside = new Map()): Ratio[] {
   const ratios: Ratio[] = []
-  const of = (scenario: string, system: string): Run[] =>
-    runs.filter((run) => run.scenario === scenario && run.system === system)
-  const add = (scenario: string, peer: string, theirs: readonly Run[]): void => {
-    const found = of(scenario, 'meshctl').flatMap(({ round: number, cpu_us_per_request: ours }) => {
-      const their = theirs.find((run) => run.round === number)?.cpu_us_per_request ?? 0
-      return their === 0 || ours === 0 ? [] : [ours / their]
-    })
-    if (found.length === 0) return
-    const [min, max] = [round(Math.min(...found)), round(Math.max(...found))]
-    ratios.push({ scenario, peer, median: round(median(found)), min, max })
+  const add = (scenario: string, peer: string, theirs: string = scenario): void => {
+    const found = compare(runs, scenario, 'meshctl', peer, theirs)
+    if (found !== null) ratios.push({ scenario, peer, ...found })
   }
   for (const scenario of new Set(runs.map((run) => run.scenario))) {
     for (const peer of new Set(runs.map((run) => run.system))) {
-      if (peer !== 'meshctl' && peer !== 'direct') add(scenario, peer, of(scenario, peer))
+      if (peer !== 'meshctl' && peer !== 'direct') add(scenario, peer)
     }
     const other = beside.get(scenario)
-    if (other !== undefined) add(scenario, 'meshctl', of(other, 'meshctl'))
+    if (other !== undefined) add(scenario, 'meshctl', other)
   }
   return ratios
+}
+
+/** CPU of one system divided by another's, each round for itself; null without a round that has both. */
+export function compare(
+  runs: readonly Run[],
+  scenario: string,
+  system: string,
+  other: string,
+  otherScenario: string = scenario,
+): Pick<Ratio, 'median' | 'min' | 'max'> | null {
+  const of = (from: string, name: string): Run[] =>
+    runs.filter((run) => run.scenario === from && run.system === name)
+  const theirs = of(otherScenario, other)
+  const found = of(scenario, system).flatMap(({ round: number, cpu_us_per_request: ours }) => {
+    const their = theirs.find((run) => run.round === number)?.cpu_us_per_request ?? 0
+    return their === 0 || ours === 0 ? [] : [ours / their]
+  })
+  if (found.length === 0) return null
+  return { median: round(median(found)), min: round(Math.min(...found)), max: round(Math.max(...found)) }
 }
 
 export function median(values: readonly number[]): number {

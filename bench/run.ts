@@ -6,6 +6,7 @@ import type { Run } from './report.ts'
 import type { Backend, Scenario } from './scenario/scenario.ts'
 import { startDirect } from './system/direct.ts'
 import { startEnvoy } from './system/envoy.ts'
+import { startFloor } from './system/floor.ts'
 import { startHaproxy } from './system/haproxy.ts'
 import { startMeshctl } from './system/meshctl.ts'
 import { startNginx } from './system/nginx.ts'
@@ -16,7 +17,7 @@ export interface Plan {
   readonly secrets: Setting['secrets']
   readonly rounds: number
   readonly seconds: number
-  /** Only these systems; null: all. */
+  /** Only these systems; null: all but the floor. */
   readonly systems: readonly string[] | null
   /** What all peers that can choose speak between their hops; null: what each scenario says. */
   readonly hop: Hop | 'both' | null
@@ -31,6 +32,7 @@ export const systemNames = [
   'nginx',
   'haproxy',
   'envoy',
+  'floor',
 ] as const satisfies readonly SystemName[]
 
 interface Entry {
@@ -87,7 +89,7 @@ export async function measureGroup(plan: Plan, { lead, parts }: Group): Promise<
   try {
     for (const { scenario, systems } of parts) {
       for (const name of systems) {
-        if (plan.systems !== null && !plan.systems.includes(name)) continue
+        if (!(plan.systems?.includes(name) ?? name !== 'floor')) continue
         for (const { label, hop } of variantsOf(plan, scenario, name)) {
           say(`${scenario.name}: starting ${label}`)
           try {
@@ -186,6 +188,8 @@ export function startSystem(
       return startDirect(setting)
     case 'meshctl':
       return startMeshctl(setting, scenario.mesh)
+    case 'floor':
+      return startFloor(setting)
     case 'nginx':
       return startNginx(setting, plan.say)
     case 'haproxy':

@@ -1,5 +1,5 @@
 // The plan's bars beside what was measured.
-import { median, type Ratio, type Run } from './report.ts'
+import { compare, median, type Ratio, type Run } from './report.ts'
 import type { Scenario } from './scenario/scenario.ts'
 
 /** One line for each bar of what was measured. */
@@ -16,11 +16,16 @@ export function verdicts(
   for (const { name, bars } of scenarios) {
     const own = ratios.filter(({ scenario }) => scenario === name)
     // Our share is largest of the peer that needs least.
-    const best = own.filter(({ peer }) => peer !== 'meshctl').toSorted((a, b) => b.median - a.median)[0]
+    const best = own
+      .filter(({ peer }) => peer !== 'meshctl' && peer !== 'floor')
+      .toSorted((a, b) => b.median - a.median)[0]
     const envoy = own.find(({ peer }) => peer === 'envoy')
     const ours = own.find(({ peer }) => peer === 'meshctl')
     if (best !== undefined && bars.best !== undefined)
       judge(`${name}, CPU ÷ the best peer's (${best.peer})`, best.median, bars.best)
+    const floor = best === undefined ? null : compare(runs, name, 'floor', best.peer)
+    if (best !== undefined && floor !== null)
+      lines.push(`${name}, the floor's CPU ÷ the best peer's (${best.peer}): ${floor.median.toFixed(2)}`)
     if (envoy !== undefined && bars.envoy !== undefined)
       judge(`${name}, CPU ÷ Envoy's`, envoy.median, bars.envoy)
     if (ours !== undefined && bars.ours !== undefined)

@@ -5,6 +5,7 @@ import { envoyBinary } from '../../scripts/envoy.ts'
 import { ensure } from '../../scripts/setup.ts'
 import { ids } from '../certs.ts'
 import { addresses, cores, type Side } from '../place.ts'
+import { capture, peerAddress } from './capture.ts'
 import { type Hop, type Kind, ready, type Setting, type System } from './system.ts'
 
 /** Two may stand beside each other, one for each way to speak between the hops. */
@@ -56,7 +57,7 @@ export async function startEnvoy(setting: Setting, say: (line: string) => void):
       cluster('127.0.0.1', backendPort, kind, app, {}),
     ),
   ]
-  return ready(setting, 'envoy', name, { host: '127.0.0.1', port: clientPort }, pids)
+  return ready(setting, 'envoy', name, capture(place, peerAddress(), clientPort), pids)
 }
 
 function fetched(say: (line: string) => void): string {

@@ -2,6 +2,7 @@
 import { ensure } from '../../scripts/setup.ts'
 import { webName } from '../certs.ts'
 import { addresses, cores, type Side } from '../place.ts'
+import { capture, peerAddress } from './capture.ts'
 import { type Hop, ready, type Setting, type System } from './system.ts'
 
 /** Two may stand beside each other, one for each way to speak between the hops. */
@@ -50,7 +51,7 @@ backend app
 `,
     ),
   ]
-  return ready(setting, 'haproxy', name, { host: '127.0.0.1', port: clientPort }, pids)
+  return ready(setting, 'haproxy', name, capture(place, peerAddress(), clientPort), pids)
 }
 
 /** Counters are always kept; the page that shows them is the metrics that everybody has on. */

@@ -4,8 +4,9 @@ import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
 import { type Paths, pathsUnder, ports } from '../../src/paths.ts'
 import type { Snapshot } from '../../src/snapshot/types.ts'
-import { cores, type Place, type Side } from '../place.ts'
-import { clientSnapshot, serverSnapshot, type Shape, webPort } from './snapshot.ts'
+import { cores, type Side } from '../place.ts'
+import { capture } from './capture.ts'
+import { clientSnapshot, serverSnapshot, type Shape } from './snapshot.ts'
 import { ready, type Setting, type System } from './system.ts'
 
 export interface MeshOptions {
@@ -79,26 +80,8 @@ export async function startMeshctl(setting: Setting, options: MeshOptions = {}):
     )
   }
   const pids = [start('client'), start('server')]
-  redirect(place, '-A', shape)
-  const at = { host: shape.vip, port: webPort }
-  const unredirect = (): void => redirect(place, '-D', shape)
-  try {
-    const system = await ready(setting, 'meshctl', name, at, pids)
-    const stop = (): void => {
-      system.stop()
-      unredirect()
-    }
-    return { ...system, paths, snapshots, linkPort: shape.linkPort, stop }
-  } catch (error) {
-    unredirect()
-    throw error
-  }
-}
-
-/** What capture does on a host, without the parts that only choose whom to capture. */
-function redirect(place: Place, change: '-A' | '-D', { vip, outboundPort }: Shape): void {
-  const rule = `OUTPUT -p tcp --syn -d ${vip} -j REDIRECT --to-ports ${outboundPort}`
-  place.run('client', cores.load, 'iptables', '-w', '-t', 'nat', change, ...rule.split(' '))
+  const system = await ready(setting, 'meshctl', name, capture(place, shape.vip, shape.outboundPort), pids)
+  return { ...system, paths, snapshots, linkPort: shape.linkPort }
 }
 
 /** Node's flags as the unit sets them on hosts. */

@@ -3,6 +3,7 @@
 import { ensure } from '../../scripts/setup.ts'
 import { webName } from '../certs.ts'
 import { addresses, cores, type Place, type Side } from '../place.ts'
+import { capture, peerAddress } from './capture.ts'
 import { ready, type Setting, type System } from './system.ts'
 
 const linkPort = 8443
@@ -31,7 +32,7 @@ export async function startNginx(setting: Setting, say: (line: string) => void):
   const sides = { place, backendPort, dialTls, serveTls }
   const config = kind === 'tcp' ? stream(sides) : web(sides, kind)
   const pids = (['client', 'server'] as const).map((side) => run(place, side, config[side]))
-  return ready(setting, 'nginx', 'nginx', { host: '127.0.0.1', port: clientPort }, pids)
+  return ready(setting, 'nginx', 'nginx', capture(place, peerAddress(), clientPort), pids)
 }
 
 interface Sides {

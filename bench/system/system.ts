@@ -1,8 +1,9 @@
 // A thing that is measured: two proxies on the way from the client's side to the backend, or none.
 import type { Secrets } from '../../src/snapshot/types.ts'
 import type { Place } from '../place.ts'
+import type { Way } from './capture.ts'
 
-export type SystemName = 'meshctl' | 'nginx' | 'haproxy' | 'envoy' | 'direct'
+export type SystemName = 'meshctl' | 'nginx' | 'haproxy' | 'envoy' | 'direct' | 'floor'
 
 /** What travels through: `http` is HTTP/1.1, `grpc` HTTP/2 with prior knowledge, `websocket` HTTP/1.1 with Upgrade. */
 export type Kind = 'http' | 'grpc' | 'websocket' | 'tcp'
@@ -40,16 +41,19 @@ export async function ready(
   setting: Setting,
   name: SystemName,
   log: string,
-  at: At,
+  way: Way,
   pids: readonly number[],
 ): Promise<System> {
   const { place, probe } = setting
-  const stop = (): void => place.end(pids)
+  const stop = (): void => {
+    place.end(pids)
+    way.close()
+  }
   try {
-    await place.until(log, () => probe(place, at))
+    await place.until(log, () => probe(place, way.at))
   } catch (error) {
     stop()
     throw error
   }
-  return { name, at, pids, stop }
+  return { name, at: way.at, pids, stop }
 }

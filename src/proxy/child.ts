@@ -14,7 +14,7 @@ const firstSocketFd = 4
  * 1.61 of nginx's CPU with 1 MB, 1.35–1.44 with 4 MB; 16 MB was no better (docs/deadends.md). The supervisor carries no
  * traffic and has less (templates/meshctl-proxy.service).
  */
-const nodeFlags = [
+export const nodeFlags = [
   '--max-semi-space-size=4',
   '--single-threaded-gc',
   // Hot code is compiled to the end after 1,000 calls instead of 3,000, and 200 after it last met something new instead of
@@ -26,7 +26,7 @@ const nodeFlags = [
 ]
 
 /** One heap of glibc's for all threads of a worker: those of V8 hardly ask for memory, and each would keep some of its own. */
-const environment = { MALLOC_ARENA_MAX: '1' }
+export const environment = { MALLOC_ARENA_MAX: '1' }
 
 export interface ChildOptions {
   readonly clock: Clock

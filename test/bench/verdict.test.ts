@@ -25,6 +25,14 @@ test('the peer that needs least is the one that counts, and Envoy has a bar of i
   ])
 })
 
+test('the floor is no peer: what it leaves to the best of them is told, and it is not judged', () => {
+  const runs = [run('meshctl', 20), run('floor', 10), run('nginx', 40), run('haproxy', 16)]
+  assert.deepEqual(verdicts(runs, ratiosOf(runs), [{ name: 'h1-c4', bars: { best: 0.7 } }]), [
+    "h1-c4, CPU ÷ the best peer's (haproxy): 1.25, bar 0.7: missed",
+    "h1-c4, the floor's CPU ÷ the best peer's (haproxy): 0.63",
+  ])
+})
+
 test('the 99th percentile is compared with the lowest of the peers', () => {
   const runs = [
     run('meshctl', 20, { p99_ms: 5 }),
