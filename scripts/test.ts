@@ -9,7 +9,7 @@ const suites = {
   program: [
     'test/{gates,install}.test.ts',
     'test/{agent,proxy}/main.test.ts',
-    'test/proxy/{balancers,bulk,idle,instructions,nginx,reload}.test.ts',
+    'test/proxy/{balancers,bulk,idle,instructions,nginx,reload,waypoint}.test.ts',
     'test/cli/{objects,routes,status,usage,wizard}.test.ts',
     'test/registry/{consul,tls}.test.ts',
     'test/wire/h2/h2spec.test.ts',

@@ -2,7 +2,6 @@
 // are on as they always are; what its own guide for benchmarks turns off (request ids, statistics by the router, circuit
 // breaking) is off.
 import { envoyBinary } from '../../scripts/envoy.ts'
-import { ensure } from '../../scripts/setup.ts'
 import { ids } from '../certs.ts'
 import { addresses, cores, type Side } from '../place.ts'
 import { capture, peerAddress } from './capture.ts'
@@ -21,7 +20,7 @@ export async function startEnvoy(setting: Setting, say: (line: string) => void):
   const { place, kind, hop, backendPort } = setting
   const { link: linkPort, client: clientPort, admin } = ports[hop]
   const name = `envoy-${hop}`
-  const binary = fetched(say)
+  const binary = envoyBinary(say)
   const start = (side: Side, listener: Json, cluster: Json): number => {
     const config = place.file(
       `${name}-${side}.json`,
@@ -58,16 +57,6 @@ export async function startEnvoy(setting: Setting, say: (line: string) => void):
     ),
   ]
   return ready(setting, 'envoy', name, capture(place, peerAddress(), clientPort), pids)
-}
-
-function fetched(say: (line: string) => void): string {
-  try {
-    return envoyBinary(say)
-  } catch {
-    // A machine with Python but without pip; what it says the second time is the reason.
-    ensure('envoy', say)
-    return envoyBinary(say)
-  }
 }
 
 const address = (host: string, port: number): Json => ({
