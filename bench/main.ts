@@ -62,7 +62,10 @@ if (values.help) {
 
 async function main(): Promise<void> {
   const asked = values.scenario === 'all' ? names : chosen('scenario', values.scenario, names)
-  const systems = values.system === undefined ? null : chosen('system', values.system, systemNames)
+  const systems =
+    values.system === undefined
+      ? systemNames.filter((name) => name !== 'floor')
+      : chosen('system', values.system, systemNames)
   const [rounds, seconds] = [count(values.rounds, '--rounds'), count(values.seconds, '--seconds')]
   const { hop } = values
   if (hop !== undefined && hop !== 'h1' && hop !== 'h2' && hop !== 'both')

@@ -17,8 +17,8 @@ export interface Plan {
   readonly secrets: Setting['secrets']
   readonly rounds: number
   readonly seconds: number
-  /** Only these systems; null: all but the floor. */
-  readonly systems: readonly string[] | null
+  /** The systems that are measured, where a scenario has them. */
+  readonly systems: readonly string[]
   /** What all peers that can choose speak between their hops; null: what each scenario says. */
   readonly hop: Hop | 'both' | null
   readonly say: (line: string) => void
@@ -26,6 +26,7 @@ export interface Plan {
   readonly without: (scenario: string, system: string, why: unknown) => void
 }
 
+/** The floor is measured only where it is asked for. */
 export const systemNames = [
   'direct',
   'meshctl',
@@ -89,7 +90,7 @@ export async function measureGroup(plan: Plan, { lead, parts }: Group): Promise<
   try {
     for (const { scenario, systems } of parts) {
       for (const name of systems) {
-        if (!(plan.systems?.includes(name) ?? name !== 'floor')) continue
+        if (!plan.systems.includes(name)) continue
         for (const { label, hop } of variantsOf(plan, scenario, name)) {
           say(`${scenario.name}: starting ${label}`)
           try {

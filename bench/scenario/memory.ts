@@ -25,7 +25,7 @@ export async function measureMemory(plan: Plan): Promise<Run[]> {
   try {
     for (let round = 1; round <= rounds; round++) {
       for (const name of systemNames) {
-        if (name === 'direct' || (plan.systems !== null && !plan.systems.includes(name))) continue
+        if (name === 'direct' || !plan.systems.includes(name)) continue
         try {
           const system = await startSystem(plan, c32, name, backend.port, 'h2')
           const found = await ofConnections(place, system).finally(() => system.stop())

@@ -18,7 +18,7 @@ const updates = 20
 
 export async function measureUpdate(plan: Plan): Promise<Run[]> {
   const { place, rounds, say } = plan
-  if (plan.systems !== null && !plan.systems.includes('meshctl')) return []
+  if (!plan.systems.includes('meshctl')) return []
   const backend = startSmall(place)
   const folder = join(place.dir, 'pauses')
   mkdirSync(folder, { recursive: true })
