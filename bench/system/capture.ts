@@ -23,5 +23,12 @@ export function capture(place: Place, host: string, port: number): Way {
     place.run('client', cores.load, 'iptables', '-w', '-t', 'nat', verb, ...rule.split(' '))
   }
   change('-A')
-  return { at: { host, port: webPort }, close: () => change('-D') }
+  const close = (): void => {
+    try {
+      change('-D')
+    } catch {
+      // It goes with its namespace.
+    }
+  }
+  return { at: { host, port: webPort }, close }
 }

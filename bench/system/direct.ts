@@ -4,5 +4,5 @@ import { ready, type Setting, type System } from './system.ts'
 
 export function startDirect(setting: Setting): Promise<System> {
   const at = { host: addresses.server, port: setting.backendPort }
-  return ready(setting, 'direct', 'direct', { at, close() {} }, [])
+  return ready(setting, 'direct', 'direct', () => ({ at, close() {} }), [])
 }

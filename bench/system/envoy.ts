@@ -56,7 +56,7 @@ export async function startEnvoy(setting: Setting, say: (line: string) => void):
       cluster('127.0.0.1', backendPort, kind, app, {}),
     ),
   ]
-  return ready(setting, 'envoy', name, capture(place, peerAddress(), clientPort), pids)
+  return ready(setting, 'envoy', name, () => capture(place, peerAddress(), clientPort), pids)
 }
 
 const address = (host: string, port: number): Json => ({

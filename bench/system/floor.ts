@@ -25,9 +25,14 @@ export async function startFloor(setting: Setting): Promise<System> {
     return place.start('floor', side, cores.proxy, 'env', ...command)
   }
   const far = start('server', linkPort, addresses.server, 'far', '127.0.0.1', backendPort)
-  await place.until('floor', () => {
-    place.run('server', cores.load, 'sh', '-c', `ss -Hltn sport = :${linkPort} | grep -q .`)
-  })
+  try {
+    await place.until('floor', () => {
+      place.run('server', cores.load, 'sh', '-c', `ss -Hltn sport = :${linkPort} | grep -q .`)
+    })
+  } catch (error) {
+    place.end([far])
+    throw error
+  }
   const near = start('client', clientPort, '127.0.0.1', 'near', addresses.server, linkPort)
-  return ready(setting, 'floor', 'floor', capture(place, peerAddress(), clientPort), [near, far])
+  return ready(setting, 'floor', 'floor', () => capture(place, peerAddress(), clientPort), [near, far])
 }

@@ -51,7 +51,7 @@ backend app
 `,
     ),
   ]
-  return ready(setting, 'haproxy', name, capture(place, peerAddress(), clientPort), pids)
+  return ready(setting, 'haproxy', name, () => capture(place, peerAddress(), clientPort), pids)
 }
 
 /** Counters are always kept; the page that shows them is the metrics that everybody has on. */

@@ -80,7 +80,13 @@ export async function startMeshctl(setting: Setting, options: MeshOptions = {}):
     )
   }
   const pids = [start('client'), start('server')]
-  const system = await ready(setting, 'meshctl', name, capture(place, shape.vip, shape.outboundPort), pids)
+  const system = await ready(
+    setting,
+    'meshctl',
+    name,
+    () => capture(place, shape.vip, shape.outboundPort),
+    pids,
+  )
   return { ...system, paths, snapshots, linkPort: shape.linkPort }
 }
 

@@ -32,7 +32,7 @@ export async function startNginx(setting: Setting, say: (line: string) => void):
   const sides = { place, backendPort, dialTls, serveTls }
   const config = kind === 'tcp' ? stream(sides) : web(sides, kind)
   const pids = (['client', 'server'] as const).map((side) => run(place, side, config[side]))
-  return ready(setting, 'nginx', 'nginx', capture(place, peerAddress(), clientPort), pids)
+  return ready(setting, 'nginx', 'nginx', () => capture(place, peerAddress(), clientPort), pids)
 }
 
 interface Sides {

@@ -41,19 +41,22 @@ export async function ready(
   setting: Setting,
   name: SystemName,
   log: string,
-  way: Way,
+  enter: () => Way,
   pids: readonly number[],
 ): Promise<System> {
   const { place, probe } = setting
+  let way: Way | null = null
   const stop = (): void => {
     place.end(pids)
-    way.close()
+    way?.close()
   }
   try {
-    await place.until(log, () => probe(place, way.at))
+    way = enter()
+    const { at } = way
+    await place.until(log, () => probe(place, at))
+    return { name, at, pids, stop }
   } catch (error) {
     stop()
     throw error
   }
-  return { name, at: way.at, pids, stop }
 }

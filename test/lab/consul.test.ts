@@ -166,13 +166,13 @@ test('both kinds of host leave the healthy set within 15 s of their death', asyn
   const stillness = new Stillness()
   const withAgent = await unplug('vm1', 'vm2')
   t.diagnostic(`with a Consul agent: ${Math.round(withAgent)} ms`)
-  await until('vm2 to use v2 only', async () => (await answering('vm2', 50)) === 'v2', { timeoutMs: 60_000 })
+  await until('vm2 to use v2 only', async () => (await answering('vm2', 50)) === 'v2', { timeoutMs: 20_000 })
   const without = await unplug('vm2', '')
   t.diagnostic(`without one: ${Math.round(without)} ms`)
   const stood = stillness.end()
   t.diagnostic(`this machine stood still for ${stood} ms`)
   // Where the registry could not be asked for 3 s, every host gets a full period again.
-  const limit = stood < 1000 ? 15_000 : 45_000
+  const limit = stood < 2000 ? 15_000 : 45_000
   assert.ok(withAgent < limit, `${Math.round(withAgent)} ms`)
   assert.ok(without < limit, `${Math.round(without)} ms`)
 })

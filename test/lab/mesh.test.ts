@@ -227,9 +227,9 @@ test('a host that dies leaves the healthy set within 15 s', async (t) => {
     const stood = stillness.end()
     t.diagnostic(`${took} ms; this machine stood still for ${stood} ms`)
     // Where the registry could not be asked for 3 s, every host gets a full period again.
-    assert.ok(took < (stood < 1000 ? 15_000 : 45_000), `${took} ms`)
+    assert.ok(took < (stood < 2000 ? 15_000 : 45_000), `${took} ms`)
     await until('vm1 to use v1 only', async () => (await answering('vm1', 50)) === 'v1', {
-      timeoutMs: 60_000,
+      timeoutMs: 20_000,
     })
   } finally {
     await lab.boot('vm2')

@@ -34,8 +34,13 @@ recorded(
     assert.ok(moved - carried <= 4, load.failed.join('\n'))
     await until('the reaper to mark vm2', async () => (await mesh.healthy()).join() === 'vm1')
     const took = mesh.clock.monotonic() - killed
-    // Where the registry could not be asked for 3 s, every host gets a full period again.
-    assert.ok(took < (stillness.end() < 250 ? 15_000 : 60_000), `${Math.round(took)} ms of mesh time`)
+    const stood = stillness.end()
+    recorder.note(
+      'test',
+      `${Math.round(took)} ms of mesh time; stood still for ${stood} ms of this machine's`,
+    )
+    // Where the registry could not be asked for 3 s, three quarters of one here, every host gets a full period again.
+    assert.ok(took < (stood < 500 ? 15_000 : 60_000), `${Math.round(took)} ms of mesh time`)
     assert.ok(
       (await mesh.registry.nodeChecks('vm2')).some(
         ({ id, status }) => id === leaseCheckId && status === 'critical',

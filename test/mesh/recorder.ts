@@ -9,7 +9,7 @@ import type { Log } from '../../src/log.ts'
 
 /** Enough for half a minute of a small mesh; what is older rarely explains a failure. */
 const maxLines = 20_000
-const testTimeoutMs = 60_000
+const testTimeoutMs = 180_000
 /** What a hung test holds open would keep the process for ever. */
 const lingerMs = 5000
 let isHung = false

@@ -44,13 +44,15 @@ test('a reader that stalls on one stream stalls nobody else on the link, and is 
   const session = session2(t, way.port)
   const stalled = await still(() => sent, 'the application to be held back')
   assert.ok(stalled < mostInFlight, `${stalled} bytes taken from the application`)
-  const started = performance.now()
+  const took: number[] = []
   for (let i = 0; i < 200; i++) {
+    const started = performance.now()
     const answer = await ask(session, { ':path': '/small' })
+    took.push(performance.now() - started)
     assert.equal(answer.body.toString(), 'small')
   }
-  const took = performance.now() - started
-  assert.ok(took < 10_000, `200 requests beside it took ${took} ms`)
+  const median = took.toSorted((a, b) => a - b)[100]!
+  assert.ok(median < 10, `half of 200 requests beside it took ${median} ms and more`)
   assert.equal(sent, stalled)
   let received = 0
   slow.on('data', (bytes: Buffer) => (received += bytes.length))

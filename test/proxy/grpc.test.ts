@@ -344,7 +344,7 @@ test('a server that lets its connections grow old costs no call', async (t) => {
   const way = await wayTo(t, app.port, { protocol: 'grpc' })
   const client = clientTo(t, way.port)
   let calls = 0
-  // Each connection is told to end several times meanwhile.
+  // Several connections, one after another.
   const until = performance.now() + 800
   const user = async (): Promise<void> => {
     while (performance.now() < until || calls < 200) {

@@ -55,23 +55,27 @@ test('opaque TCP passes with half-close, is counted and logged', async (t) => {
 })
 
 test('auto: a server that speaks first is heard at once, and the port is remembered', async (t) => {
-  const greeter = net.createServer((socket) => {
-    socket.write('220 hello\r\n')
-    socket.on('data', (chunk: Buffer) => socket.write(`250 ${chunk.toString()}`))
-  })
-  const { caller } = await pair(t, greeter, 'auto')
-  const took: number[] = []
-  for (let i = 0; i < 5; i++) {
-    const started = performance.now()
-    const client = new Client(t, caller.port)
-    await client.untilText('220 hello')
-    took.push(performance.now() - started)
-    client.send('EHLO me\r\n')
-    await client.untilText('250 EHLO me')
-    client.socket.destroy()
+  const first: number[] = []
+  const second: number[] = []
+  for (let i = 0; i < 4; i++) {
+    const greeter = net.createServer((socket) => {
+      socket.write('220 hello\r\n')
+      socket.on('data', (chunk: Buffer) => socket.write(`250 ${chunk.toString()}`))
+    })
+    const { caller } = await pair(t, greeter, 'auto')
+    for (const took of [first, second]) {
+      const started = performance.now()
+      const client = new Client(t, caller.port)
+      await client.untilText('220 hello')
+      took.push(performance.now() - started)
+      client.send('EHLO me\r\n')
+      await client.untilText('250 EHLO me')
+      client.socket.destroy()
+    }
   }
-  // The dial is made at once, not after the 100 ms for sniffing; a machine that stands still may delay some.
-  assert.ok(Math.min(...took) < 90, took.join())
+  // Nobody waits for the caller to speak; a machine that stands still may delay some.
+  assert.ok(Math.min(...first) < 90, first.join())
+  assert.ok(Math.min(...second) < 90, second.join())
 })
 
 test('auto: HTTP is recognised and gets routes; other client-first protocols pass as they are', async (t) => {
