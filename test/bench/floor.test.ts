@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { makeSecrets } from '../../bench/certs.ts'
-import { portOf, serve } from './serve.ts'
+import { listen } from '../proxy/hops.ts'
+import { serve } from './serve.ts'
 
 test('the floor carries pieces and ends both ways, on connections one after another', async (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'meshctl-floor-'))
@@ -27,9 +28,8 @@ test('the floor carries pieces and ends both ways, on connections one after anot
     socket.on('error', () => undefined)
     socket.on('data', (chunk) => (chunk.toString() === 'end' ? socket.end('bye') : socket.write(chunk)))
   })
-  await new Promise<void>((done) => echo.listen(0, '127.0.0.1', done))
-  t.after(() => echo.close())
-  const far = await serve(t, 'floor', '127.0.0.1', 'far', '127.0.0.1', portOf(echo), ...files('server'))
+  const backend = await listen(t, echo)
+  const far = await serve(t, 'floor', '127.0.0.1', 'far', '127.0.0.1', backend, ...files('server'))
   const near = await serve(t, 'floor', '127.0.0.1', 'near', '127.0.0.1', far, ...files('client'))
   for (let round = 0; round < 3; round++) {
     const sockets = Array.from({ length: 5 }, () => net.connect({ port: near, host: '127.0.0.1' }))

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import net from 'node:net'
 import { resolve } from 'node:path'
 import type { TestContext } from 'node:test'
+import { freePort } from '../proxy/program.ts'
 
 export const program = (name: string): string =>
   resolve(import.meta.dirname, `../../bench/program/${name}.ts`)
@@ -24,18 +25,6 @@ export async function serve(t: TestContext, name: string, ...args: (string | num
     if (Date.now() > end) throw new Error(`${name} does not listen`)
   }
   return port
-}
-
-async function freePort(): Promise<number> {
-  const server = net.createServer()
-  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done))
-  const port = portOf(server)
-  await new Promise((done) => server.close(done))
-  return port
-}
-
-export function portOf(server: net.Server): number {
-  return (server.address() as net.AddressInfo).port
 }
 
 function accepts(port: number): Promise<boolean> {

@@ -171,7 +171,7 @@ test('both kinds of host leave the healthy set within 15 s of their death', asyn
   t.diagnostic(`without one: ${Math.round(without)} ms`)
   const stood = stillness.end()
   t.diagnostic(`this machine stood still for ${stood} ms`)
-  // Where the registry could not be asked for 3 s, every host gets a full period again.
+  // Where the registry was not asked for 3 s (a second lies between two times), every host gets a full period again.
   const limit = stood < 2000 ? 15_000 : 45_000
   assert.ok(withAgent < limit, `${Math.round(withAgent)} ms`)
   assert.ok(without < limit, `${Math.round(without)} ms`)
